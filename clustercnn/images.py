@@ -1,0 +1,602 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""MultiBandImage: the one gate for observed pixels."""
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
+from astropy.table import Table
+from astropy.wcs import WCS, FITSFixedWarning
+
+from .files import whole_file
+from .stellar import photometry
+
+__all__ = ["MultiBandImage", "pixel_positions"]
+
+_RATE = u.electron / u.s
+_UNCERTAINTIES = {kind.__name__: kind for kind in (StdDevUncertainty, VarianceUncertainty, InverseVariance)}
+# what observatories write where the FITS standard has a unit
+_SPELLINGS = ((r"\belectrons\b", "electron"), (r"\bsec(onds?)?\b", "s"))
+_WCS_KEYWORD = re.compile(
+    r"(WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|EQUINOX|EQUIPREV|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)\d|(CD|PC|PV)\d_\d"
+    r"|(A|B|AP|BP)_(ORDER|DMAX|\d_\d)|MJDREF|DATEREF)$"
+)
+_CENTROIDS = (("x_centroid", "y_centroid"), ("xcentroid", "ycentroid"))
+_SAME_GRID = 0.05  # pixels by which the coordinates of two bands may differ
+
+
+class MultiBandImage(Mapping):
+    """
+    Images of one field in several bands, on one pixel grid: an ordered mapping band -> `~astropy.nddata.CCDData`.
+
+    Sources stay as lazy as they come (memory-mapped FITS, dask, zarr): pixels are read, turned into native float32 and
+    checked when they are asked for.
+
+    Parameters
+    ----------
+    images : dict
+        Band -> image, in the order of every band axis. An image is an `~astropy.nddata.NDData` or
+        `~astropy.nddata.CCDData`, a FITS path, HDU or HDUList, a `~astropy.units.Quantity`, a 2D array, or a tuple of
+        one of these and its WCS. Masks (True is bad) and uncertainties come along.
+    unit : `~astropy.units.Unit` or str, optional
+        Of the images that state none.
+    wcs : WCS object, optional
+        Of the images that have none.
+
+    Raises
+    ------
+    ValueError
+        If an image is not 2D or has no unit, or if the bands differ in shape, unit or sky coordinates.
+
+    Notes
+    -----
+    Pixels are 0-indexed, with integers at their centres; positions are ``(x, y)``, shapes ``(ny, nx)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy import units as u
+    >>> from clustercnn.images import MultiBandImage
+    >>> sky = np.full((100, 120), 0.1) * u.electron / u.s
+    >>> images = MultiBandImage({"F438W": sky, "F814W": 2 * sky})
+    >>> images
+    <MultiBandImage F438W, F814W; (100, 120), electron / s>
+    >>> images.cutouts([(60.2, 50.0)], shape=(16, 16)).shape
+    (1, 2, 16, 16)
+    """
+
+    def __init__(self, images, *, unit=None, wcs=None):
+        if not isinstance(images, Mapping) or not images:
+            raise TypeError('images must be a dict of band -> image, such as {"F438W": "f438w_drz.fits"}')
+        self._images = {str(band): _to_ccd(image, band, unit, wcs) for band, image in images.items()}
+        first, *others = self.bands
+        for band in others:
+            _check_grid(self[first], self[band], first, band)
+        with_wcs = [band for band in self.bands if self[band].wcs is not None]
+        self._wcs = self[with_wcs[0]].wcs if with_wcs else None
+        for band in with_wcs[1:]:
+            _check_wcs(self._wcs, self[band].wcs, self.shape, with_wcs[0], band)
+
+    @classmethod
+    def from_arrays(cls, bands, pixels, unit, *, wcs=None, variance=None):
+        """
+        Images of plain arrays, as simulations make them.
+
+        Parameters
+        ----------
+        bands : sequence of str
+            Names of the bands.
+        pixels : array_like
+            Shape ``(band, ny, nx)``.
+        unit : `~astropy.units.Unit`
+            Of the pixels.
+        wcs : WCS object, optional
+            Of the grid.
+        variance : array_like, optional
+            Of the pixels, same shape; kept as standard deviations.
+
+        Returns
+        -------
+        images : `MultiBandImage`
+        """
+        sigmas = [None] * len(pixels) if variance is None else [StdDevUncertainty(np.sqrt(values)) for values in variance]
+        return cls(
+            {
+                band: CCDData(values, unit=unit, wcs=wcs, uncertainty=sigma)
+                for band, values, sigma in zip(bands, pixels, sigmas, strict=True)
+            }
+        )
+
+    def __getitem__(self, band):
+        try:
+            return self._images[band]
+        except KeyError:
+            raise KeyError(f"no band {band!r}; there are {', '.join(self.bands)}") from None
+
+    def __iter__(self):
+        return iter(self._images)
+
+    def __len__(self):
+        return len(self._images)
+
+    # A comparison of arrays has no single truth value.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __repr__(self):
+        scale = "" if self.pixel_scale is None else f", {self.pixel_scale:.4g}"
+        return f"<MultiBandImage {', '.join(self.bands)}; {self.shape}, {self.unit}{scale}>"
+
+    @property
+    def bands(self):
+        """Names of the bands, a tuple, in the order of every band axis."""
+        return tuple(self._images)
+
+    @property
+    def shape(self):
+        """Shape ``(ny, nx)`` of each band."""
+        return tuple(int(n) for n in self[self.bands[0]].data.shape)
+
+    @property
+    def unit(self):
+        """Unit of the pixels, the same in all bands."""
+        return self[self.bands[0]].unit
+
+    @property
+    def wcs(self):
+        """World coordinate system of the grid, or None."""
+        return self._wcs
+
+    @property
+    def pixel_scale(self):
+        """Angle per pixel at the centre of the image, a Quantity in arcsec / pix; None without celestial coordinates."""
+        if self.wcs is None:
+            return None
+        y, x = ((n - 1) / 2 for n in self.shape)
+        sky = self.wcs.pixel_to_world([x - 0.5, x + 0.5, x, x], [y, y, y - 0.5, y + 0.5])
+        if not isinstance(sky, SkyCoord):
+            return None
+        return np.sqrt(sky[0].separation(sky[1]) * sky[2].separation(sky[3])).to(u.arcsec) / u.pix
+
+    def pixel_positions(self, positions):
+        """
+        Positions of any kind as pixel coordinates.
+
+        Parameters
+        ----------
+        positions : array_like, `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`
+            ``(n, 2)`` pixel coordinates ``(x, y)`` (or one pair); sky coordinates; or a table with the columns
+            ``x_centroid`` and ``y_centroid`` (photutils' older ``xcentroid`` and ``ycentroid`` do).
+
+        Returns
+        -------
+        xy : `~numpy.ndarray`
+            Shape ``(n, 2)``, float.
+
+        Raises
+        ------
+        ValueError
+            If sky coordinates are given and the images have no WCS, the table has other columns, or a position is not
+            finite.
+        """
+        return pixel_positions(positions, self.wcs)
+
+    def cutout_origins(self, positions, shape):
+        """
+        The first pixel of each cutout.
+
+        Parameters
+        ----------
+        positions
+            See `pixel_positions`.
+        shape : tuple of int
+            ``(ny, nx)`` of the cutouts.
+
+        Returns
+        -------
+        origins : `~numpy.ndarray`
+            Integers, ``(n, 2)``, ``(x0, y0)``: the position lies at ``(x - x0, y - y0)`` in its cutout, within half a
+            pixel of the cutout's centre ``((nx - 1) / 2, (ny - 1) / 2)``. May be negative.
+        """
+        ny, nx = _shape(shape)
+        # round half up: rounding half to even would send neighbouring pixels to different sides
+        return np.floor(self.pixel_positions(positions) - [(nx - 1) / 2, (ny - 1) / 2] + 0.5).astype(int)
+
+    def cutouts(self, positions, shape, unit=_RATE, *, instrument=None, nan="raise"):
+        """
+        Stamps around positions, cut at whole pixels.
+
+        Parameters
+        ----------
+        positions
+            See `pixel_positions`.
+        shape : tuple of int
+            ``(ny, nx)``.
+        unit : `~astropy.units.Unit` or str, optional
+            Unit of the result; None for that of the images.
+        instrument : `~clustercnn.instruments.Instrument`, optional
+            Needed where the conversion takes an exposure, a gain or a zero point.
+        nan : {'raise', 'mask'}
+            What to do with pixels that are not finite and not masked.
+
+        Returns
+        -------
+        stamps : `~astropy.units.Quantity`
+            Shape ``(n, band, ny, nx)``, float32; NaN where a pixel is masked or lies outside the image.
+
+        Raises
+        ------
+        ValueError
+            If there are NaN outside the mask and ``nan="raise"``, or the unit needs an instrument.
+        """
+        _check_nan(nan)
+        ny, nx = _shape(shape)
+        origins = self.cutout_origins(positions, shape)
+        unit = self.unit if unit is None else u.Unit(unit)
+        stamps = np.full((len(origins), len(self), ny, nx), np.nan, dtype=np.float32)
+        # overlap of each cutout with the image, in image pixels
+        low = np.clip(origins, 0, np.array(self.shape[::-1]))
+        high = np.clip(origins + [nx, ny], 0, np.array(self.shape[::-1]))
+        kept = np.flatnonzero(np.all(high > low, axis=1))
+        sections = [(slice(low[i, 1], high[i, 1]), slice(low[i, 0], high[i, 0])) for i in kept]
+        for j, band in enumerate(self.bands):
+            factor = self.conversion(band, unit, instrument)
+            for i, part in zip(kept, self._read(band, sections, factor, nan), strict=True):
+                x0, y0 = low[i] - origins[i]
+                stamps[i, j, y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]] = part
+        return u.Quantity(stamps, unit, dtype=np.float32, copy=False)
+
+    def to_array(self, unit=None, *, section=(slice(None), slice(None)), instrument=None, nan="raise"):
+        """
+        The pixels of all bands, or of a section of them.
+
+        Parameters
+        ----------
+        unit : `~astropy.units.Unit` or str, optional
+            Unit of the result; default that of the images.
+        section : tuple of slice, optional
+            Rows and columns, ``(y, x)``; default all.
+        instrument : `~clustercnn.instruments.Instrument`, optional
+            Needed where the conversion takes an exposure, a gain or a zero point.
+        nan : {'raise', 'mask'}
+            What to do with pixels that are not finite and not masked.
+
+        Returns
+        -------
+        pixels : `~numpy.ndarray`
+            Shape ``(band, ny, nx)``, native float32; NaN where masked.
+        """
+        _check_nan(nan)
+        unit = self.unit if unit is None else u.Unit(unit)
+        return np.stack([self._read(band, [section], self.conversion(band, unit, instrument), nan)[0] for band in self.bands])
+
+    def _read(self, band, sections, factor, nan):
+        """Sections of a band as native float32 arrays, times a factor, with NaN where masked."""
+        ccd = self[band]
+        parts, masks = _load(ccd.data, sections), [False] * len(sections)
+        if ccd.mask is not None and np.ndim(ccd.mask) == 2:
+            masks = _load(ccd.mask, sections)
+        elif ccd.mask is not None:
+            masks = [bool(ccd.mask)] * len(sections)
+        pixels = []
+        for section, part, mask in zip(sections, parts, masks, strict=True):
+            if factor != 1:
+                part = np.asarray(part, dtype=np.float64) * factor  # a flux density alone may underflow float32
+            part = np.array(part, dtype=np.float32)
+            part[np.broadcast_to(np.asarray(mask) != 0, part.shape)] = np.nan
+            bad = ~np.isfinite(part) & (np.asarray(mask) == 0)
+            if bad.any() and nan == "raise":
+                y, x = (
+                    int(axis[0] + (part_slice.start or 0)) for axis, part_slice in zip(np.nonzero(bad), section, strict=True)
+                )
+                raise ValueError(
+                    f"band {band} has {np.count_nonzero(bad)} pixels that are NaN or infinite and not masked, the first at "
+                    f'(x, y) = ({x}, {y}); pass nan="mask" to treat such pixels as masked'
+                )
+            part[bad] = np.nan
+            pixels.append(part)
+        return pixels
+
+    def conversion(self, band, unit, instrument=None):
+        """
+        What the pixels of a band are multiplied with to be in another unit.
+
+        Parameters
+        ----------
+        band : str
+            The band.
+        unit : `~astropy.units.Unit`
+            The other unit.
+        instrument : `~clustercnn.instruments.Instrument`, optional
+            Needed where the conversion takes an exposure, a gain or a zero point.
+
+        Returns
+        -------
+        factor : float
+        """
+        try:
+            return self.unit.to(unit)
+        except u.UnitConversionError:
+            return self._rate(band, self.unit, instrument) / self._rate(band, unit, instrument)
+
+    def _rate(self, band, unit, instrument):
+        """Electrons per second per pixel that one unit stands for."""
+        if unit.is_equivalent(_RATE):
+            return unit.to(_RATE)
+        if instrument is None:
+            raise ValueError(
+                f"pixels in '{self.unit}' turn into other units only with an exposure, gain or zero point: pass instrument="
+            )
+        exposure, gain = instrument.exposure(band), instrument.gain
+        if unit.is_equivalent(u.electron):
+            return (1 * unit / exposure).to_value(_RATE)
+        for count in (u.adu, u.DN):  # two names of one thing, which astropy keeps apart
+            if unit.is_equivalent(count):
+                return unit.to(count) * (1 * u.adu * gain / exposure).to_value(_RATE)
+            if unit.is_equivalent(count / u.s):
+                return unit.to(count / u.s) * (1 * u.adu / u.s * gain).to_value(_RATE)
+        passband = instrument.passband(band)
+        spectral = u.spectral_density(photometry.pivot_wavelength(passband))
+        flux = 1 * unit
+        if (flux * u.sr).unit.is_equivalent(u.Jy, spectral):
+            scale = instrument.pixel_scale if self.pixel_scale is None else self.pixel_scale
+            flux = flux * (scale * u.pix) ** 2
+        if not flux.unit.is_equivalent(u.Jy, spectral):
+            raise u.UnitsError(
+                f"pixels in '{unit}' cannot be turned into electron / s; electron, adu, Jy, MJy / sr and "
+                "erg / (s cm2 Angstrom) can"
+            )
+        ab_zero_point = instrument.zero_point(band).to_value(u.mag) + photometry.vega_to_ab(passband)
+        return flux.to_value(u.Jy, spectral) / (3631 * 10 ** (-0.4 * ab_zero_point))
+
+    def write(self, path, *, overwrite=False):
+        """
+        Write all bands to one FITS file: data, masks, uncertainties, units and coordinates.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            The file; it appears only when it is complete.
+        overwrite : bool
+            Whether it may replace another.
+        """
+        path = Path(path)
+        if path.exists() and not overwrite:
+            raise OSError(f"{path} exists; pass overwrite=True to replace it")
+        primary = fits.PrimaryHDU()
+        primary.header["CONTENT"] = ("MultiBandImage", "images of one field, one band per extension")
+        primary.header["NBANDS"] = len(self)
+        hdus = [primary]
+        for i, band in enumerate(self.bands, 1):
+            primary.header[f"BAND{i}"] = band
+            ccd = self[band]
+            mask = None if ccd.mask is None else np.broadcast_to(np.asarray(ccd.mask) != 0, self.shape)
+            data = ccd.data if hasattr(ccd.data, "compute") else np.asarray(ccd.data)  # astropy writes dask in pieces
+            wcs = self.wcs if ccd.wcs is None else ccd.wcs
+            whole = CCDData(data, unit=ccd.unit, wcs=wcs, mask=mask, uncertainty=ccd.uncertainty, meta=ccd.meta)
+            group = whole.to_hdu(hdu_mask="MASK", hdu_uncertainty="UNCERT", wcs_relax=True, as_image_hdu=True)
+            for hdu, kind in zip(group, ("DATA", *(hdu.name for hdu in group[1:])), strict=True):
+                hdu.name, hdu.ver = kind, i
+            hdus += group
+        with whole_file(path) as partial:
+            fits.HDUList(hdus).writeto(partial)
+
+    @classmethod
+    def read(cls, source, *, unit=None, wcs=None):
+        """
+        Read images, lazily where the format allows.
+
+        Parameters
+        ----------
+        source : dict, str or `~pathlib.Path`
+            Band -> anything that the class takes, FITS paths in particular; or one file made by `write`.
+        unit, wcs : optional
+            Of the images that state none.
+
+        Returns
+        -------
+        images : `MultiBandImage`
+        """
+        if isinstance(source, Mapping):
+            return cls(source, unit=unit, wcs=wcs)
+        with fits.open(source) as hdus:
+            header = hdus[0].header
+            if header.get("CONTENT") != "MultiBandImage":
+                raise ValueError(
+                    f'{source} is not a file of MultiBandImage.write; name its band: {{"F438W": {str(source)!r}}}'
+                )
+            images = {}
+            for i in range(1, header["NBANDS"] + 1):
+                group = [hdus[0]] + [hdus[name, i] for name in ("DATA", "MASK", "UNCERT") if (name, i) in hdus]
+                images[header[f"BAND{i}"]] = _from_hdus(fits.HDUList(group), unit)
+        return cls(images, unit=unit, wcs=wcs)
+
+
+def pixel_positions(positions, wcs=None):
+    """
+    Positions of any kind as pixel coordinates: see `MultiBandImage.pixel_positions`.
+
+    Parameters
+    ----------
+    positions : array_like, `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`
+        Pixel coordinates, sky coordinates, or a table with centroids.
+    wcs : WCS object, optional
+        Needed for sky coordinates.
+
+    Returns
+    -------
+    xy : `~numpy.ndarray`
+        Shape ``(n, 2)``, float.
+
+    Examples
+    --------
+    >>> from clustercnn.images import pixel_positions
+    >>> print(pixel_positions((3, 4)))
+    [[3. 4.]]
+    """
+    if isinstance(positions, SkyCoord):
+        if wcs is None:
+            raise ValueError(
+                "positions are sky coordinates, but the images have no WCS; give pixel positions, or wcs= when making "
+                "the images"
+            )
+        xy = np.stack([np.atleast_1d(axis) for axis in wcs.world_to_pixel(positions)], axis=-1)
+    elif isinstance(positions, Table):
+        columns = [names for names in _CENTROIDS if set(names) <= set(positions.colnames)]
+        if not columns:
+            raise ValueError(
+                f"a table of positions needs the columns x_centroid and y_centroid; it has {positions.colnames}"
+            )
+        xy = np.stack([_plain(positions[name]) for name in columns[0]], axis=-1)
+    else:
+        xy = _plain(positions)
+        if xy.shape == (2,) or xy.size == 0:
+            xy = xy.reshape(-1, 2)
+    if xy.ndim != 2 or xy.shape[1] != 2:
+        raise ValueError(f"positions must be of shape (n, 2), one (x, y) a row, not {xy.shape}")
+    if not np.all(np.isfinite(xy)):
+        raise ValueError(f"positions must be finite; position {int(np.nonzero(~np.isfinite(xy))[0][0])} is not")
+    return xy
+
+
+def _plain(values):
+    """Floats, in pixels if they have a unit."""
+    return values.to_value(u.pix) if isinstance(values, u.Quantity) and values.unit != "" else np.array(values, dtype=float)
+
+
+def _to_ccd(image, band, unit, wcs):
+    """A CCDData of whatever an image may be; the pixels are not touched."""
+    if isinstance(image, tuple) and len(image) == 2:
+        image, wcs = image
+    if isinstance(image, (str, Path)):
+        with fits.open(image) as hdus:
+            image = _from_hdus(hdus, unit)
+    elif isinstance(image, fits.HDUList):
+        image = _from_hdus(image, unit)
+    elif isinstance(image, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
+        image = _from_hdus(fits.HDUList([image]), unit)
+    elif isinstance(image, u.Quantity):
+        image = NDData(image.value, unit=image.unit)
+    elif isinstance(image, np.ma.MaskedArray):
+        image = NDData(image.data, mask=image.mask)
+    elif not isinstance(image, NDData):
+        image = NDData(image if hasattr(image, "shape") else np.asarray(image))
+    if len(image.data.shape) != 2 or min(image.data.shape) < 1:
+        raise ValueError(f"the image of {band} must be 2D, not of shape {tuple(image.data.shape)}")
+    if np.dtype(image.data.dtype).kind not in "fiu":
+        raise ValueError(f"the image of {band} must hold real numbers, not {image.data.dtype}")
+    unit = image.unit if image.unit is not None else unit
+    if unit is None:
+        raise ValueError(f"the image of {band} has no unit; pass unit=, such as unit=u.electron / u.s")
+    if isinstance(image, CCDData) and (image.wcs is not None or wcs is None):
+        return image
+    return CCDData(
+        image.data,
+        unit=unit,
+        wcs=image.wcs if image.wcs is not None else wcs,
+        mask=image.mask,
+        uncertainty=image.uncertainty,
+        meta=image.meta,
+    )
+
+
+def _from_hdus(hdus, unit):
+    """The one science image in a list of HDUs, with its mask and uncertainty where CCDData has written them."""
+    companions = {hdu.name: hdu for hdu in hdus if hdu.name in ("MASK", "UNCERT")}
+    images = [hdu for hdu in hdus if hdu.is_image and hdu.name not in companions and hdu.header.get("NAXIS", 0) > 0]
+    science = [hdu for hdu in images if hdu.name == "SCI"] or images
+    if len(science) != 1:
+        names = [hdu.name or "PRIMARY" for hdu in science]
+        raise ValueError(
+            f"which image is meant? The FITS file has {names or 'none'}; open it with astropy.io.fits and pass the HDU"
+        )
+    (hdu,) = science
+    header = hdu.header.copy()
+    if hdu is not hdus[0]:  # observatories keep exposures and filters in the primary header
+        header.extend(hdus[0].header, unique=True, strip=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        # Distortions in look-up tables live in other extensions.
+        wcs = WCS(hdu.header, hdus)
+    for keyword in [keyword for keyword in header if _WCS_KEYWORD.match(keyword)]:
+        header.remove(keyword, remove_all=True)
+    uncertainty = None
+    if "UNCERT" in companions:
+        kind = _UNCERTAINTIES.get(companions["UNCERT"].header.get("UTYPE"), StdDevUncertainty)
+        uncertainty = kind(companions["UNCERT"].data)
+    mask = companions["MASK"].data if "MASK" in companions else None
+    stated = hdu.header.get("BUNIT", "").strip()
+    return NDData(
+        hdu.data,
+        unit=_parse_unit(stated) if stated else unit,
+        wcs=wcs.celestial if wcs.has_celestial else None,
+        mask=mask,
+        uncertainty=uncertainty,
+        meta=header,
+    )
+
+
+def _parse_unit(text):
+    try:
+        return u.Unit(text)
+    except ValueError:
+        plain = text.lower()
+    for spelling, standard in _SPELLINGS:
+        plain = re.sub(spelling, standard, plain)
+    try:
+        return u.Unit(plain)
+    except ValueError:
+        raise ValueError(
+            f"cannot read the unit BUNIT = {text!r}; make a CCDData with the unit that is meant and pass that"
+        ) from None
+
+
+def _check_grid(one, other, name, other_name):
+    if one.data.shape != other.data.shape:
+        raise ValueError(
+            f"the bands must share one pixel grid, but {name} has the shape {tuple(one.data.shape)} and {other_name} "
+            f"{tuple(other.data.shape)}; bring them to one grid with the reproject package first"
+        )
+    if one.unit != other.unit:
+        raise ValueError(f"the bands must share one unit, but {name} is in '{one.unit}' and {other_name} in '{other.unit}'")
+
+
+def _check_wcs(one, other, shape, name, other_name):
+    if one is other:
+        return
+    y, x = np.array([0, 0, 1, 1, 0.5]) * (shape[0] - 1), np.array([0, 1, 0, 1, 0.5]) * (shape[1] - 1)
+    shift = np.hypot(
+        *(np.subtract(*pair) for pair in zip(other.world_to_pixel(one.pixel_to_world(x, y)), (x, y), strict=True))
+    )
+    if not np.all(shift < _SAME_GRID):
+        raise ValueError(
+            f"the bands must share one pixel grid, but the sky coordinates of {name} and {other_name} are up to "
+            f"{np.max(shift):.3g} pixels apart; bring them to one grid with the reproject package first"
+        )
+
+
+def _check_nan(nan):
+    if nan not in ("raise", "mask"):
+        raise ValueError(f"nan must be 'raise' or 'mask', not {nan!r}")
+
+
+def _shape(shape):
+    if len(np.shape(shape)) != 1 or len(shape) != 2 or any(n != int(n) or n < 1 for n in shape):
+        raise ValueError(f"shape must be (ny, nx), two positive integers, not {shape!r}")
+    return int(shape[0]), int(shape[1])
+
+
+def _load(source, sections):
+    """Pieces of an array of any kind; those of a dask array in one go, so that shared chunks are read once."""
+    parts = [source[section] for section in sections]
+    if parts and hasattr(parts[0], "compute"):
+        import dask
+
+        parts = dask.compute(*parts)
+    return parts

@@ -1,0 +1,624 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""ClusterNet: the network as its user sees it, with units, checks and a file of its own."""
+
+import datetime
+import platform
+from importlib import resources
+
+import numpy as np
+import torch
+from astropy import units as u
+from torch import nn
+from tqdm import tqdm
+
+from clustercnn.estimate import FLAGS, ClusterEstimate
+from clustercnn.parameters import ParameterSpace, as_quantity
+
+from .encoders import CompactResNet, PhotometryBranch, ResNet50, renormalize, stretch
+from .heads import ClassHead, FlowHead, GridHead, VisibilityHead
+from .modelfile import read_file, write_file
+from .training import train
+
+__all__ = ["ClusterModule", "ClusterNet"]
+
+ENCODERS = {"compact": CompactResNet, "resnet50": ResNet50}
+HEADS = ("flow", "grid")
+SCALINGS = ("fixed", "renormalized")
+# Electrons per second and pixel at which the stretch turns from linear to logarithmic: about the noise at the depth of M83.
+SCALES = {"F336W": 0.01, "F438W": 0.02, "F814W": 0.05}
+UNIT = u.electron / u.s
+
+
+class ClusterModule(nn.Module):
+    """
+    The torch module: scaling, encoder, photometry branch and heads.
+
+    Parameters
+    ----------
+    bands, shape : int, tuple of int
+        Number of bands and shape of the stamps (ny, nx).
+    space : `~clustercnn.parameters.ParameterSpace`
+        The box of parameters.
+    encoder, head, photometry, scaling
+        As for `ClusterNet`.
+    features : int
+        Length of the vector that the heads see.
+    """
+
+    def __init__(self, bands, shape, space, encoder, head, photometry, scaling, features=128):
+        super().__init__()
+        self.scaling = scaling
+        self.register_buffer("scales", torch.ones(bands), persistent=False)
+        self.encoder = ENCODERS[encoder](bands).to(memory_format=torch.channels_last)
+        self.photometry = PhotometryBranch(bands, shape) if photometry else None
+        width = self.encoder.features + (self.photometry.features if photometry else 0)
+        self.merge = nn.Sequential(
+            nn.Linear(width, features), nn.SiLU(), nn.Linear(features, features), nn.LayerNorm(features)
+        )
+        bounds = space.bounds
+        self.posterior = FlowHead(features, bounds) if head == "flow" else GridHead(features, bounds, space.bins)
+        self.visibility = VisibilityHead(features, len(bounds))
+        self.cluster = ClassHead(features)
+
+    def forward(self, pixels):
+        """Feature vectors (n, features) of stamps (n, band, ny, nx) in electron/s without NaN."""
+        if self.scaling == "renormalized":
+            pixels = renormalize(pixels)
+        else:
+            pixels = pixels / self.scales[:, None, None]
+        stretched = stretch(pixels).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cuda", torch.bfloat16, enabled=pixels.is_cuda):
+            seen = self.encoder(stretched).float()
+        if self.photometry is not None:
+            seen = torch.cat((seen, self.photometry(pixels)), -1)
+        return self.merge(seen)
+
+    def losses(self, batch, exact=False):
+        """
+        Mean losses of a batch: ``nll`` and ``visibility`` over the positives, ``class`` over all.
+
+        With ``exact`` the nll is that of the posterior, without the label smoothing of the grid head.
+        """
+        features = self(batch["pixels"])
+        positive = batch["is_cluster"] > 0.5
+        zero = features.sum() * 0.0
+        losses = {"nll": zero, "class": self.cluster.loss(features, batch["is_cluster"]), "visibility": zero}
+        if bool(positive.any()):
+            features, coordinates = features[positive], batch["parameters"][positive]
+            if exact:
+                losses["nll"] = -self.posterior.log_prob(features, coordinates).mean()
+            else:
+                losses["nll"] = self.posterior.loss(features, coordinates)
+            unit = self.posterior.to_unit(coordinates)
+            losses["visibility"] = -self.visibility.log_prob(features, unit, batch["visibility"][positive]).mean()
+        return losses
+
+    def logits(self, pixels):
+        """Log odds (n,) of a cluster at equal prior odds."""
+        return self.cluster(self(pixels))
+
+    def count(self, is_cluster):
+        """Tell the class head which labels it has been trained on."""
+        self.cluster.count(is_cluster)
+
+    def answer(self, pixels, normals):
+        """
+        All that the network says of stamps.
+
+        Parameters
+        ----------
+        pixels : `~torch.Tensor`
+            Shape (n, band, ny, nx).
+        normals : `~torch.Tensor`
+            Standard normal numbers, shape (n, draws, d + 2).
+
+        Returns
+        -------
+        coordinates, visibility, p_cluster : `~torch.Tensor`
+            Shapes (n, draws, d), (n, draws) and (n,).
+        """
+        features = self(pixels)
+        coordinates = self.posterior.transport(features, normals[..., :-2])
+        visibility = self.visibility.transport(features, self.posterior.to_unit(coordinates), normals[..., -2:])
+        return coordinates, visibility, self.cluster(features).sigmoid()
+
+
+class ClusterNet:
+    """
+    A network that turns stamps of star clusters into posteriors of their parameters.
+
+    Parameters
+    ----------
+    bands : sequence of str
+        Names of the bands, in the order of the input planes.
+    encoder : {'compact', 'resnet50'}
+        The convolutional trunk; see `CompactResNet` and `ResNet50`.
+    head : {'flow', 'grid'}
+        The posterior; see `FlowHead` and `GridHead`.
+    photometry : bool
+        Whether aperture photometry of the stamp is a second input; see `PhotometryBranch`.
+    scaling : {'fixed', 'renormalized'}
+        ``'fixed'`` divides electron/s by a constant per band and keeps the calibration. ``'renormalized'`` removes level
+        and scale of every band of every stamp (`renormalize`): any unit and zero point will do, at the cost of twice the
+        errors in age and A_V.
+    scales : dict, optional
+        Electron/s per pixel of each band at which the asinh stretch turns over. Default: 0.01, 0.02, 0.05 for F336W,
+        F438W, F814W; for other bands the robust rms of the first mocks that `fit` sees.
+    space : `~clustercnn.parameters.ParameterSpace`, optional
+        The box of parameters. Default: that of the paper.
+    shape : tuple of int
+        Shape of the stamps (ny, nx).
+    rng : int
+        Seed of the initial weights.
+
+    Examples
+    --------
+    >>> from clustercnn.network import ClusterNet
+    >>> ClusterNet(bands=("F336W", "F438W", "F814W"))
+    <ClusterNet F336W F438W F814W; compact encoder, flow head, photometry, fixed scaling; 2.5 M parameters; not trained>
+    """
+
+    def __init__(
+        self,
+        bands=("F336W", "F438W", "F814W"),
+        encoder="compact",
+        head="flow",
+        photometry=True,
+        scaling="fixed",
+        *,
+        scales=None,
+        space=None,
+        shape=(64, 64),
+        rng=0,
+    ):
+        bands = (bands,) if isinstance(bands, str) else tuple(bands)
+        if not bands or len(set(bands)) != len(bands):
+            raise ValueError(f"bands must be different names such as ('F336W', 'F438W', 'F814W'), not {bands}")
+        for name, value, allowed in (("encoder", encoder, ENCODERS), ("head", head, HEADS), ("scaling", scaling, SCALINGS)):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {tuple(allowed)}, not {value!r}")
+        self.space = ParameterSpace.paper() if space is None else space
+        self.config = {
+            "bands": list(bands),
+            "encoder": encoder,
+            "head": head,
+            "photometry": bool(photometry),
+            "scaling": scaling,
+            "scales": {band: SCALES.get(band) for band in bands} | dict(scales or {}),
+            "shape": [int(n) for n in shape],
+        }
+        if set(self.config["scales"]) != set(bands):
+            raise ValueError(f"scales must be given for the bands {bands} alone, not {tuple(scales)}")
+        with torch.random.fork_rng(devices=[]):  # a seed of its own, and the global one left alone
+            torch.manual_seed(rng)
+            self.module = ClusterModule(len(bands), tuple(shape), self.space, encoder, head, photometry, scaling).eval()
+        #: What the training promised: bands, unit, zero points, pixel scale, ... (JSON-able).
+        self.contract = {
+            "bands": list(bands),
+            "unit": UNIT.to_string(),
+            "stamp_shape": self.config["shape"],
+            "parameter_space": self.space.to_dict(),
+        }
+        #: Provenance of the weights, empty before `fit`.
+        self.training = {}
+        self._set_scales()
+
+    @property
+    def bands(self):
+        """Names of the bands, in the order of the input planes."""
+        return tuple(self.config["bands"])
+
+    def __repr__(self):
+        config = self.config
+        photometry = "photometry, " if config["photometry"] else ""
+        million = sum(p.numel() for p in self.module.parameters()) / 1e6
+        seen = f"trained on {self.training['samples']:,} mocks" if self.training else "not trained"
+        return (
+            f"<ClusterNet {' '.join(self.bands)}; {config['encoder']} encoder, {config['head']} head, "
+            f"{photometry}{config['scaling']} scaling; {million:.1f} M parameters; {seen}>"
+        )
+
+    def fit(
+        self,
+        stream,
+        samples=1_000_000,
+        *,
+        device="auto",
+        progress=True,
+        batch_size=128,
+        learning_rate=2.5e-3,
+        weight_decay=0.02,
+        workers=0,
+        validation=None,
+        validation_samples=2048,
+        validate_every=100_000,
+        checkpoint=None,
+        checkpoint_minutes=5.0,
+    ):
+        """
+        Train on a stream of mocks.
+
+        Parameters
+        ----------
+        stream : `~clustercnn.simulation.MockStream` or alike
+            Anything with ``batch(start, size)`` and ``contract``.
+        samples : int
+            Mocks to see.
+        device : str
+            ``'auto'`` takes a CUDA device where there is one.
+        progress : bool
+            Show a bar with rate and loss, and a line per validation.
+        batch_size, learning_rate, weight_decay, workers, validation, validation_samples, validate_every, checkpoint,
+        checkpoint_minutes
+            See `~clustercnn.network.train`. With ``checkpoint`` (a path) an interrupted training goes on where it stopped.
+
+        Returns
+        -------
+        history : `~clustercnn.network.TrainingHistory`
+            One row per look at the validation samples.
+
+        Raises
+        ------
+        ValueError
+            If the stream's bands, stamp shape or parameter space are not those of the network.
+        """
+        contract = dict(stream.contract)
+        if tuple(contract["bands"]) != self.bands:
+            raise ValueError(f"the stream has bands {tuple(contract['bands'])}, the network {self.bands}")
+        if list(contract["stamp_shape"]) != self.config["shape"]:
+            raise ValueError(
+                f"the stream has stamps of shape {tuple(contract['stamp_shape'])}, the network {tuple(self.config['shape'])}"
+            )
+        if ParameterSpace.from_dict(contract["parameter_space"]) != self.space:
+            raise ValueError("the stream has another parameter space than the network; give it to ClusterNet as space=...")
+        self._derive_scales(stream)
+        self.contract = contract
+        history = train(
+            self.module,
+            stream,
+            samples,
+            device=_device(device),
+            progress=progress,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            workers=workers,
+            validation=validation,
+            validation_samples=validation_samples,
+            validate_every=validate_every,
+            checkpoint=checkpoint,
+            checkpoint_minutes=checkpoint_minutes,
+            identity={"network": self.config, "contract": contract},
+        )
+        self.module.to("cpu")
+        last = history[-1]
+        self.training = {
+            "samples": history.meta["samples"],
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "seconds": history.meta["seconds"],
+            "device": history.meta["device"],
+            "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+            "versions": _versions(),
+            "validation": {
+                name: float(last[name]) for name in ("nll", "class_loss", "visibility_loss", "auc") if name in last.colnames
+            },
+        }
+        return history
+
+    def save(self, path, extra=None):
+        """
+        Write the network to one ``.safetensors`` file, weights in half precision, contract and provenance in the header.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            The file.
+        extra : dict, optional
+            JSON-able entries to add to the provenance, such as validation numbers.
+        """
+        self.training |= extra or {}
+        header = {"network": self.config, "contract": self.contract, "training": self.training}
+        write_file(path, self.module.state_dict(), header, half=True)
+
+    @classmethod
+    def load(cls, path):
+        """
+        Read a network that `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, foreign, newer than this package, or does not hold the weights that its header promises.
+        """
+        tensors, header = read_file(path)
+        try:
+            config, contract = dict(header["network"]), header["contract"]
+            space = ParameterSpace.from_dict(contract["parameter_space"])
+            net = cls(**config, space=space)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} has an incomplete header: {error}") from None
+        try:
+            net.module.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ValueError(f"{path} does not hold the weights of the network in its header: {error}") from None
+        net.contract, net.training = contract, header.get("training", {})
+        return net
+
+    @classmethod
+    def from_pretrained(cls, name="m83"):
+        """
+        A network that comes with the package.
+
+        Parameters
+        ----------
+        name : {'m83', 'm83-renormalized'}
+            Calibrated fluxes in electron/s, or pixels of any scale.
+        """
+        folder = resources.files("clustercnn.network") / "weights"
+        names = sorted(
+            entry.name.removesuffix(".safetensors").replace("_", "-")
+            for entry in folder.iterdir()
+            if entry.name.endswith(".safetensors")
+        )
+        if name not in names:
+            raise ValueError(f"name must be one of {tuple(names)}, not {name!r}")
+        with resources.as_file(folder / f"{name.replace('-', '_')}.safetensors") as path:
+            return cls.load(path)
+
+    def predict(
+        self,
+        images,
+        positions=None,
+        draws=200,
+        batch_size=256,
+        device="auto",
+        rng=0,
+        nan="raise",
+        *,
+        instrument=None,
+        pixel_scale=None,
+        distance=None,
+        progress=False,
+    ):
+        """
+        Posteriors of the sources in an image, or of ready-made stamps.
+
+        Parameters
+        ----------
+        images : `~clustercnn.images.MultiBandImage` or `~astropy.units.Quantity`
+            Images that hold the network's bands, or stamps of shape (n, band, ny, nx) in the network's order of bands, in
+            electron/s. A renormalized network takes stamps of any unit.
+        positions : array_like, `~astropy.coordinates.SkyCoord` or `~astropy.table.QTable`, optional
+            Where to look: 0-indexed pixels (x, y) of shape (n, 2), sky positions, or a table with ``x_centroid`` and
+            ``y_centroid``. Needed with images, not allowed with stamps.
+        draws : int
+            Posterior draws per source.
+        batch_size : int
+            Stamps in memory at once; changes nothing else.
+        device : str
+            ``'auto'`` takes a CUDA device where there is one.
+        rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
+            Source of randomness of the draws.
+        nan : {'raise', 'mask'}
+            What to do with pixels that are NaN (or masked, or off the image): complain, or fill in the median of stamp
+            and band and set a flag.
+        instrument : `~clustercnn.instruments.Instrument`, optional
+            What the data were taken with. Needed for images in electron, adu or flux densities; and where its zero points
+            differ from the network's, the pixels are brought to the latter.
+        pixel_scale : `~astropy.units.Quantity`, optional
+            Angle per pixel of stamps, to be checked against the network's (images know their own).
+        distance : `~astropy.units.Quantity`, optional
+            Distance of the galaxy, to be checked against the network's: masses follow from it.
+        progress : bool
+            Show a bar.
+
+        Returns
+        -------
+        estimate : `~clustercnn.estimate.ClusterEstimate`
+
+        Raises
+        ------
+        TypeError
+            If stamps are not a Quantity.
+        `~astropy.units.UnitsError`
+            If their unit does not convert to electron/s.
+        ValueError
+            For missing bands, other stamp shapes, a pixel scale or distance more than 2 % off the network's, and NaN
+            unless ``nan="mask"``.
+        """
+        if nan not in ("raise", "mask"):
+            raise ValueError(f"nan must be 'raise' or 'mask', not {nan!r}")
+        if draws < 1 or batch_size < 1:
+            raise ValueError(f"draws and batch_size must be at least 1, not {draws} and {batch_size}")
+        if distance is not None:
+            self._check_close("distance", as_quantity(distance, u.Mpc, "distance").value, "distance_mpc", "Mpc")
+        n, chunks = self._stamps(images, positions, batch_size, nan, instrument, pixel_scale)
+        rng = np.random.default_rng(rng)
+        device = _device(device)
+        module = self.module.to(device).eval()
+        d = len(self.space)
+        all_draws = np.empty((n, draws, d), np.float32)
+        visibility = np.empty((n, draws), np.float32)
+        p_cluster = np.empty(n)
+        flags = np.zeros(n, int)
+        try:
+            with torch.inference_mode(), tqdm(total=n, unit="source", disable=not progress, desc="predicting") as bar:
+                start = 0
+                for pixels in chunks:
+                    pixels, bad = _fill(pixels, nan, start)
+                    stop = start + len(pixels)
+                    # One sequence for all sources, source by source: the size of the batch cannot matter.
+                    normals = torch.from_numpy(rng.standard_normal((len(pixels), draws, d + 2), dtype=np.float32))
+                    answer = module.answer(torch.from_numpy(pixels).to(device), normals.to(device))
+                    all_draws[start:stop], visibility[start:stop], p_cluster[start:stop] = (t.cpu().numpy() for t in answer)
+                    flags[start:stop] = bad
+                    bar.update(stop - start)
+                    start = stop
+        finally:
+            self.module.to("cpu")
+        meta = {"model": repr(self), "draws": draws}
+        return ClusterEstimate(all_draws, self.space, p_cluster=p_cluster, visibility=visibility, flags=flags, meta=meta)
+
+    def activation_map(self, images, positions=None, batch_size=256, nan="raise"):
+        """
+        The paper's activation maps: the softmax over the joint grid of age, A_V and mass.
+
+        Parameters
+        ----------
+        images, positions, batch_size, nan
+            As for `predict`.
+
+        Returns
+        -------
+        cube : `~numpy.ndarray`
+            Shape (n, 20, 10, 14) for the paper's grid; sums to 1 per source.
+        edges : dict
+            Bin edges of each axis, name to `~astropy.units.Quantity`.
+
+        Raises
+        ------
+        ValueError
+            If the network has no grid head.
+        """
+        if self.config["head"] != "grid":
+            raise ValueError(
+                "activation_map needs a network with head='grid'; for a flow use predict(...).joint('age', 'a_v')"
+            )
+        _, chunks = self._stamps(images, positions, batch_size, nan)
+        cubes = []
+        start = 0
+        with torch.inference_mode():
+            for pixels in chunks:
+                pixels, _ = _fill(pixels, nan, start)
+                start += len(pixels)
+                cubes.append(self.module.posterior.activation(self.module(torch.from_numpy(pixels))).numpy())
+        bins = self.space.bins[:-1]
+        return (np.concatenate(cubes) if cubes else np.empty((0, *bins), np.float32)), {
+            p: self.space[p].edges() for p in self.space.names[:-1]
+        }
+
+    def _stamps(self, images, positions, batch_size, nan, instrument=None, pixel_scale=None):
+        """Number of stamps, and an iterator of (m, band, ny, nx) float32 arrays in electron/s, NaN where unknown."""
+        shape = tuple(self.config["shape"])
+        if hasattr(images, "cutouts"):
+            if positions is None:
+                raise ValueError(
+                    "positions must be given with a MultiBandImage: pixels (x, y) of shape (n, 2), a SkyCoord or a table"
+                )
+            missing = [band for band in self.bands if band not in images.bands]
+            if missing:
+                raise ValueError(
+                    f"images lack the bands {missing}; the network needs {self.bands}, the images hold {tuple(images.bands)}"
+                )
+            order = [list(images.bands).index(band) for band in self.bands]
+            pixel_scale = pixel_scale if images.pixel_scale is None else images.pixel_scale
+            xy = images.pixel_positions(positions)
+            n = len(xy)
+            # Without calibration the unit of the images is as good as any.
+            unit = UNIT if self.config["scaling"] == "fixed" else None
+
+            def cut(start, stop):
+                return images.cutouts(xy[start:stop], shape, unit=unit, instrument=instrument, nan=nan).value[:, order]
+
+        else:
+            if positions is not None:
+                raise ValueError("positions go with a MultiBandImage; stamps are centred on their sources already")
+            if not isinstance(images, u.Quantity):
+                raise TypeError("images must be a MultiBandImage or a Quantity of stamps such as array * u.electron / u.s")
+            expected = (len(self.bands), *shape)
+            if images.ndim != 4 or images.shape[1:] != expected:
+                raise ValueError(
+                    f"images must have shape (n, {', '.join(map(str, expected))}) for bands {self.bands}, not {images.shape}"
+                )
+            n = len(images)
+            unit = UNIT if self.config["scaling"] == "fixed" else images.unit
+            as_quantity(images[:0], unit, "images")
+
+            def cut(start, stop):
+                return images[start:stop].to_value(unit)
+
+        if pixel_scale is not None:
+            scale = _angle_per_pixel(pixel_scale)
+            self._check_close("pixel scale", scale.value, "pixel_scale", "arcsec per pixel")
+        factor = self._zero_point_factors(instrument)
+
+        def chunks():
+            for start in range(0, n, batch_size):
+                yield np.array(cut(start, start + batch_size) * factor, dtype=np.float32, order="C")
+
+        return n, chunks()
+
+    def _zero_point_factors(self, instrument):
+        """What brings the electron/s of an instrument to those that the network knows, shape (band, 1, 1)."""
+        mine = self.contract.get("zero_points")
+        if instrument is None or not mine or self.config["scaling"] != "fixed":
+            return np.float32(1)
+        steps = [instrument.zero_point(band).to_value(u.mag) - mine[band] for band in self.bands]
+        return (10 ** (-0.4 * np.array(steps, dtype=np.float32)))[:, None, None]
+
+    def _check_close(self, name, value, key, unit):
+        expected = self.contract.get(key)
+        if expected is not None and not abs(value / expected - 1) <= 0.02:
+            raise ValueError(f"the {name} is {value:.4g} {unit}, but the network was trained at {expected:.4g} {unit}")
+
+    def _derive_scales(self, stream):
+        if None in self.config["scales"].values():
+            pixels = stream.batch(0, 256)["pixels"].transpose(0, 1).flatten(1)
+            rms = 1.4826 * (pixels - pixels.median(1, keepdim=True).values).abs().median(1).values
+            for band, value in zip(self.bands, rms.tolist(), strict=True):
+                if self.config["scales"][band] is None:
+                    self.config["scales"][band] = float(f"{max(value, 1e-6):.3g}")
+        self._set_scales()
+
+    def _set_scales(self):
+        self.module.scales.copy_(torch.tensor([self.config["scales"][band] or 1.0 for band in self.bands]))
+
+
+def _fill(pixels, nan, start):
+    """Stamps without NaN, and a flag per stamp; ``start`` is the index of the first, for the message."""
+    flags = np.zeros(len(pixels), int)
+    bad = ~np.isfinite(pixels)
+    hit = np.flatnonzero(bad.any(axis=(1, 2, 3)))
+    if hit.size and nan == "raise":
+        raise ValueError(
+            f"{hit.size} stamp(s), the first of them number {start + hit[0]}, hold NaN, masked or missing pixels; "
+            'use nan="mask" to fill them with the median of their stamp and set a flag'
+        )
+    for i in hit:
+        for band in np.flatnonzero(bad[i].any(axis=(1, 2))):
+            hole = bad[i, band]
+            empty = hole.all()
+            pixels[i, band, hole] = 0.0 if empty else np.median(pixels[i, band, ~hole])
+            flags[i] |= FLAGS["empty band"] if empty else FLAGS["masked pixels"]
+    return pixels, flags
+
+
+def _angle_per_pixel(scale):
+    """A pixel scale as a Quantity in arcsec, given with or without the '/ pix'."""
+    if isinstance(scale, u.Quantity) and scale.unit.is_equivalent(u.arcsec / u.pix):
+        scale = scale * u.pix
+    return as_quantity(scale, u.arcsec, "pixel_scale")
+
+
+def _device(device):
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def _versions():
+    import astropy
+    import zuko
+
+    import clustercnn
+
+    return {
+        "clustercnn": clustercnn.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "astropy": astropy.__version__,
+        "zuko": zuko.__version__,
+    }

@@ -1,0 +1,272 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""SyntheticCluster: parameters to a table of stars to images."""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from astropy import units as u
+from astropy.table import QTable
+
+from clustercnn.images import MultiBandImage
+from clustercnn.parameters import as_quantity
+from clustercnn.profiles import elliptical, get_profile
+from clustercnn.psf import builtin_psf
+from clustercnn.simulation.noise import Detector
+from clustercnn.simulation.render import Renderer
+from clustercnn.stellar.extinction import band_extinction
+from clustercnn.stellar.imf import get_imf
+from clustercnn.stellar.isochrones import IsochroneGrid
+from clustercnn.stellar.photometry import resolve_passband
+from clustercnn.stellar.spectra import sed
+
+__all__ = ["SyntheticCluster"]
+
+_BANDS = ("F275W", "F336W", "F438W", "F555W", "F814W")
+
+
+class SyntheticCluster:
+    """
+    A star cluster, drawn star by star.
+
+    Parameters
+    ----------
+    mass : `~astropy.units.Quantity`
+        Initial mass of all stars that were born; met to within one star.
+    age : `~astropy.units.Quantity`
+        Age (linear time).
+    half_light_radius : `~astropy.units.Quantity`
+        Of the profile, not of the drawn stars: an angle, or a length; ``sqrt(a b)`` of an ellipse.
+    a_v : `~astropy.units.Quantity`
+        V-band extinction of a foreground screen, mag.
+    distance : `~astropy.units.Quantity`
+        Distance.
+    metallicity : float
+        [M/H] relative to the grid's Z_sun.
+    isochrones : `~clustercnn.stellar.IsochroneGrid`, optional
+        Default: the shipped grid.
+    imf : str or IMF
+        Initial mass function.
+    profile : {'eff', 'king', 'plummer'} or `~clustercnn.profiles.Profile`
+        Surface density.
+    gamma : float
+        Slope of an EFF profile; the others ignore it.
+    ellipticity : float
+        ``1 - b / a``.
+    position_angle : `~astropy.units.Quantity`
+        Of the major axis, counter-clockwise from +x.
+    bands : sequence of str
+        Bands with a column in `stars`.
+    rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
+        Source of randomness for the stars.
+
+    Raises
+    ------
+    TypeError, `~astropy.units.UnitsError`
+        If a physical parameter has no unit or a wrong one.
+    ValueError
+        If a value is out of range.
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>> from clustercnn import SyntheticCluster
+    >>> cluster = SyntheticCluster(mass=2e4 * u.Msun, age=20 * u.Myr, half_light_radius=0.12 * u.arcsec,
+    ...                            a_v=0.6 * u.mag, distance=4.5 * u.Mpc, rng=42)
+    >>> print(f"{cluster.mass:.0f}, {cluster.magnitude('F438W'):.1f}")
+    20000 solMass, 19.6 mag
+    """
+
+    def __init__(
+        self,
+        mass,
+        age,
+        half_light_radius,
+        a_v=0.0 * u.mag,
+        *,
+        distance,
+        metallicity=0.0,
+        isochrones=None,
+        imf="kroupa",
+        profile="eff",
+        gamma=2.6,
+        ellipticity=0.0,
+        position_angle=0.0 * u.deg,
+        bands=_BANDS,
+        rng=None,
+    ):
+        requested = _positive(mass, u.Msun, "mass")
+        self.age = _positive(age, u.Myr, "age")
+        self.distance = _positive(distance, u.Mpc, "distance")
+        self.half_light_radius = _as_angle(half_light_radius, self.distance)
+        self.a_v = as_quantity(a_v, u.mag, "a_v")
+        if self.a_v.ndim or not self.a_v >= 0:
+            raise ValueError(f"a_v must be one number, 0 mag or more, not {a_v}")
+        self.metallicity = float(metallicity)
+        self.bands = tuple(bands)
+        self._grid = IsochroneGrid.default() if isochrones is None else isochrones
+        shape = get_profile(profile, gamma=gamma) if profile == "eff" else get_profile(profile)
+
+        rng = np.random.default_rng(rng)
+        born = get_imf(imf).sample_mass(requested.value, rng)
+        if len(born) == 0:
+            raise ValueError(f"mass must be at least that of one star, not {mass}")
+        knots = self._grid.knots(self._log_age, self.metallicity)
+        # Stars beyond the last knot are dead; those below the first are as faint as it.
+        alive = born <= knots.initial_mass[-1]
+        x, y = shape.sample(len(born), rng)
+        x, y = elliptical(x, y, ellipticity, as_quantity(position_angle, u.rad, "position_angle").value)
+        self._initial_mass = born[alive]
+        self._offset = self.half_light_radius.value * np.stack([x[alive], y[alive]])
+        self._knots = knots
+        self.mass = born.sum() * u.Msun
+        self.surviving_mass = np.interp(self._initial_mass, knots.initial_mass, knots.mass).sum() * u.Msun
+        self._magnitudes = {}
+
+    @property
+    def _log_age(self):
+        return float(np.log10(self.age.to_value(u.yr)))
+
+    def __repr__(self):
+        return (
+            f"<SyntheticCluster mass={self.mass:.4g}, age={self.age:.4g}, half_light_radius={self.half_light_radius:.4g}, "
+            f"a_v={self.a_v:.3g}, distance={self.distance:.4g}: {len(self._initial_mass)} stars>"
+        )
+
+    @cached_property
+    def stars(self):
+        """
+        The living stars, a `~astropy.table.QTable`.
+
+        Columns ``initial_mass``, ``log_teff``, ``log_luminosity``, ``log_g``, ``x``, ``y`` (arcsec from the centre), and the apparent Vega
+        magnitude in each of the cluster's bands, reddened.
+        """
+        knots = self._knots
+        table = QTable({"initial_mass": self._initial_mass * u.Msun})
+        for name in ("log_teff", "log_luminosity", "log_g"):
+            table[name] = np.interp(self._initial_mass, knots.initial_mass, getattr(knots, name))
+        table["x"], table["y"] = self._offset * u.arcsec
+        for band in self.bands:
+            table[band] = self.star_magnitudes(band) * u.mag
+        table.meta = {"log_teff": "log10 K", "log_luminosity": "log10 Lsun", "log_g": "log10 cm/s2", "magnitudes": "Vega"}
+        return table
+
+    def star_magnitudes(self, band):
+        """Apparent, reddened Vega magnitudes of the stars in any band (float array)."""
+        passband = resolve_passband(band)
+        if passband not in self._magnitudes:
+            initial_mass, absolute = self._grid.magnitudes(self._log_age, self.metallicity, (passband,))
+            modulus = 5 * np.log10(self.distance.to_value(u.pc) / 10)
+            dust = self.a_v.value * band_extinction((passband,))[0]
+            self._magnitudes[passband] = np.interp(self._initial_mass, initial_mass, absolute[:, 0]) + modulus + dust
+        return self._magnitudes[passband]
+
+    def magnitude(self, band):
+        """Apparent Vega magnitude of the whole cluster in a band, dust included; infinite if no star is alive."""
+        with np.errstate(divide="ignore"):
+            return -2.5 * np.log10(np.sum(10 ** (-0.4 * self.star_magnitudes(band)))) * u.mag
+
+    def color(self, band_1, band_2):
+        """Colour ``band_1 - band_2`` in Vega magnitudes."""
+        return self.magnitude(band_1) - self.magnitude(band_2)
+
+    def spectrum(self, library=None):
+        """
+        The cluster's spectrum: a `~specutils.Spectrum` of flux density, reddened, at its distance.
+
+        Parameters
+        ----------
+        library : None
+            Broad-band flux densities at the pivot wavelengths of `bands`. Spectral libraries come with a later version.
+
+        Returns
+        -------
+        spectrum : `~specutils.Spectrum`
+        """
+        if library is not None:
+            raise ValueError("library must be None in this version: the spectrum is the broad-band one")
+        return sed(u.Quantity([self.magnitude(band) for band in self.bands]), self.bands)
+
+    def render(self, instrument, shape=(64, 64), psf=None, position=None):
+        """
+        A noiseless image.
+
+        Parameters
+        ----------
+        instrument : `~clustercnn.instruments.Instrument`
+            Bands, pixel scale and zero points.
+        shape : tuple of int
+            ``(ny, nx)``.
+        psf : dict of `~clustercnn.psf.PSF`, optional
+            One per band; default: the built-in HST model.
+        position : tuple of float, optional
+            ``(x, y)`` of the cluster's centre in pixels; default: the centre of the image.
+
+        Returns
+        -------
+        image : `~clustercnn.images.MultiBandImage`
+            In electron/s.
+        """
+        return MultiBandImage.from_arrays(instrument.bands, self.rates(instrument, shape, psf, position), u.electron / u.s)
+
+    def observe(self, instrument, shape=(64, 64), psf=None, position=None, background=None, rng=None):
+        """
+        A noisy image with its uncertainty, sky subtracted.
+
+        Parameters
+        ----------
+        instrument, shape, psf, position
+            As in `render`.
+        background : `~clustercnn.images.MultiBandImage` or `~astropy.units.Quantity`, optional
+            Noiseless light behind the cluster, of the same bands and shape.
+        rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
+            Source of randomness for the noise.
+
+        Returns
+        -------
+        image : `~clustercnn.images.MultiBandImage`
+            In electron/s, with standard deviations.
+        """
+        rate = self.rates(instrument, shape, psf, position).astype(float)
+        if background is not None:
+            unit = u.electron / u.s
+            if not isinstance(background, MultiBandImage):
+                behind = as_quantity(background, unit, "background").value
+            elif background.bands == instrument.bands:
+                behind = background.to_array(unit)
+            else:
+                raise ValueError(f"background must have the bands {instrument.bands} of the instrument, not {background.bands}")
+            if np.shape(behind) != rate.shape:
+                raise ValueError(f"background must have the shape {rate.shape} of the image, not {np.shape(behind)}")
+            rate += behind
+        detector = Detector.from_instrument(instrument)
+        image = detector.expose(rate, np.random.default_rng(rng))
+        return MultiBandImage.from_arrays(instrument.bands, image, u.electron / u.s, variance=detector.variance(rate))
+
+    def rates(self, instrument, shape=(64, 64), psf=None, position=None):
+        """The pixels of `render` as a float32 array of shape (n_bands, ny, nx), electron/s."""
+        psf = builtin_psf(instrument) if psf is None else psf
+        missing = [band for band in instrument.bands if band not in psf]
+        if missing:
+            raise ValueError(f"psf must have an entry for each band of the instrument, but has none for {missing}")
+        centre = ((shape[1] - 1) / 2, (shape[0] - 1) / 2) if position is None else position
+        x, y = np.array(centre)[:, None] + self._offset / instrument.pixel_scale.to_value(u.arcsec / u.pix)
+        flux = [
+            10 ** (0.4 * (instrument.zero_point(band).value - self.star_magnitudes(instrument.passband(band)))) for band in instrument.bands
+        ]
+        renderer = Renderer([psf[band] for band in instrument.bands], shape)
+        stamp = torch.zeros(len(x), dtype=torch.int64)
+        return renderer(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(np.array(flux)), stamp, 1)[0].numpy()
+
+
+def _positive(value, unit, name):
+    quantity = as_quantity(value, unit, name)
+    if quantity.ndim or not (np.isfinite(quantity) and quantity > 0):
+        raise ValueError(f"{name} must be one positive number, such as 1 {unit}, not {value}")
+    return quantity
+
+
+def _as_angle(radius, distance):
+    if isinstance(radius, u.Quantity) and radius.unit.is_equivalent(u.pc):
+        radius = (radius / distance).to(u.arcsec, equivalencies=u.dimensionless_angles())
+    return _positive(radius, u.arcsec, "half_light_radius")

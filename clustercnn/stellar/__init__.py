@@ -1,0 +1,8 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""What shines: initial mass functions, isochrones, photometry, extinction and spectra."""
+
+from .extinction import *
+from .imf import *
+from .isochrones import *
+from .photometry import *
+from .spectra import *

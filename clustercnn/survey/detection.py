@@ -1,0 +1,136 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""
+Candidates: compact to extended sources on a crowded galaxy disc, found with photutils.
+"""
+
+import warnings
+
+import numpy as np
+from astropy.table import QTable
+from scipy.ndimage import gaussian_filter, map_coordinates
+
+__all__ = ["find_clusters"]
+
+
+def find_clusters(images, threshold=10.0, fwhm=(2.5, 5.0, 10.0), box_size=64):
+    """
+    Find candidate clusters of any size on a structured background.
+
+    Each band is filtered at several widths with the difference of two Gaussians, which takes out the smooth light of the
+    galaxy, and divided by the local scatter of the filtered image, which counts the crowding of the disc as noise.  The
+    bands are then added in squares, as in chi-square detection (Szalay et al. 1999), with negative pixels left out.  Peaks
+    of the widths are merged: the more significant one wins.
+
+    Parameters
+    ----------
+    images : `~clustercnn.images.MultiBandImage`
+        All bands are used; masked and non-finite pixels are ignored.
+    threshold : float
+        Least significance: root of the summed squares of the bands' signal-to-noise ratios.
+    fwhm : sequence of float
+        Widths of the filters in pixels; the defaults suit half-light radii of 1 to 10 pixels.
+    box_size : int
+        Side in pixels of the cells in which the scatter is measured.
+
+    Returns
+    -------
+    candidates : `~astropy.table.QTable`
+        Columns ``x_centroid``, ``y_centroid`` (0-indexed pixels), ``significance``, ``fwhm`` (of the filter that answered
+        best, pixels), most significant first.  With a zero-length table comes a warning.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy import units as u
+    >>> from clustercnn.images import MultiBandImage
+    >>> from clustercnn.survey import find_clusters
+    >>> y, x = np.mgrid[:96, :96]
+    >>> pixels = np.random.default_rng(1).normal(0, 1, (96, 96)) + 50 * np.exp(-((x - 40.3)**2 + (y - 60.7)**2) / 8)
+    >>> table = find_clusters(MultiBandImage({"F438W": pixels * u.electron / u.s}))
+    >>> print(len(table), table["x_centroid"][0].round(1), table["y_centroid"][0].round(1))
+    1 40.3 60.7
+    """
+    from astropy.utils.exceptions import AstropyUserWarning
+
+    pixels, mask = _pixels(images)
+    found = [np.empty((4, 0))] if mask.all() else [_peaks(pixels, mask, width, threshold, box_size) for width in fwhm]
+    x, y, significance, width = np.concatenate(found, axis=1)
+    order = _merged(x, y, significance, width)
+    if not len(order):
+        warnings.warn(f"no candidate above a significance of {threshold:g}", AstropyUserWarning)
+    return QTable([x[order], y[order], significance[order], width[order]],
+                  names=["x_centroid", "y_centroid", "significance", "fwhm"])
+
+
+def _pixels(images):
+    """All bands as (band, ny, nx) float32 with bad pixels at the band's median, and the (ny, nx) mask of bad pixels."""
+    pixels = images.to_array(nan="mask")
+    bad = np.isnan(pixels)
+    for plane, flawed in zip(pixels, bad):
+        plane[flawed] = 0 if flawed.all() else np.median(plane[~flawed])
+    return pixels, bad.any(axis=0)
+
+
+def _peaks(pixels, mask, width, threshold, box_size):
+    """Significant peaks at one filter width: array (4, n) of x, y, significance, width."""
+    from photutils.detection import find_peaks
+    from photutils.utils.exceptions import NoDetectionsWarning
+
+    sigma = width / 2.3548
+    squares = np.zeros(pixels.shape[1:], dtype=np.float32)
+    for plane in pixels:
+        filtered = gaussian_filter(plane, sigma) - gaussian_filter(plane, 2 * sigma)
+        squares += np.clip(filtered / _scatter(filtered, mask, box_size), 0, None) ** 2
+    significance = np.sqrt(squares)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoDetectionsWarning)  # ours comes when no width finds anything
+        # at the edge half of the filter sees nothing, and a gradient would pass for a source
+        peaks = find_peaks(significance, threshold, box_size=5, mask=mask, border_width=int(np.ceil(width)))
+    if peaks is None:
+        return np.empty((4, 0))
+    peak_x, peak_y = np.array(peaks["x_peak"]), np.array(peaks["y_peak"])
+    x, y = _refined(significance, peak_x, peak_y)
+    return np.stack([x, y, significance[peak_y, peak_x], np.full(len(x), width)])
+
+
+def _scatter(image, mask, box_size):
+    """Robust standard deviation around each pixel, interpolated linearly between cells: far pixels have no say."""
+    from astropy.stats import SigmaClip
+    from photutils.background import Background2D, MADStdBackgroundRMS
+
+    box = np.minimum(box_size, image.shape)
+    cells = Background2D(image, box, mask=mask, exclude_percentile=90, sigma_clip=SigmaClip(3, maxiters=3),
+                         bkg_rms_estimator=MADStdBackgroundRMS()).background_rms_mesh
+    row, column = ((np.arange(n) + 0.5) / side - 0.5 for n, side in zip(image.shape, box))
+    scatter = map_coordinates(cells, np.meshgrid(row, column, indexing="ij"), order=1, mode="nearest")
+    return np.maximum(scatter, np.finfo(np.float32).tiny)
+
+
+def _refined(image, x, y):
+    """Sub-pixel peaks by a parabola through the neighbours on each axis; at most half a pixel away."""
+    padded = np.pad(image, 1, mode="edge").astype(float)
+    x1, y1 = x + 1, y + 1
+    center = padded[y1, x1]
+
+    def offset(before, after):
+        curvature = before + after - 2 * center
+        return np.clip(np.divide(before - after, 2 * curvature, out=np.zeros_like(center), where=curvature < 0), -0.5, 0.5)
+
+    return x + offset(padded[y1, x1 - 1], padded[y1, x1 + 1]), y + offset(padded[y1 - 1, x1], padded[y1 + 1, x1])
+
+
+def _merged(x, y, significance, width):
+    """Indices of the peaks that stay, most significant first: one within half a filter width of a better one goes."""
+    from scipy.spatial import cKDTree
+
+    order = np.argsort(-significance, kind="stable")
+    if not len(order):
+        return order
+    rank = np.empty(len(order), dtype=int)
+    rank[order] = np.arange(len(order))
+    positions = np.stack([x, y], axis=1)
+    near = cKDTree(positions).query_ball_point(positions, width / 2)
+    keep = np.ones(len(order), dtype=bool)
+    for i in order:
+        keep[i] = not any(keep[j] and rank[j] < rank[i] for j in near[i])
+    return order[keep[order]]

@@ -1,0 +1,75 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""
+Posterior predictive checks: a cluster of the posterior passes, something else does not.
+"""
+
+import numpy as np
+import pytest
+from astropy import units as u
+
+from clustercnn.checks import posterior_predictive
+from clustercnn.estimate import ClusterEstimate
+from clustercnn.instruments import Instrument
+from clustercnn.parameters import ParameterSpace
+from clustercnn.simulation import BackgroundFields, MockStream
+
+UNIT = u.electron / u.s
+M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
+SPACE = ParameterSpace.paper()
+DISTANCE = 4.5 * u.Mpc
+
+
+@pytest.fixture(name="batch", scope="module")
+def fixture_batch():
+    """Mock clusters on an empty sky, as arrays."""
+    empty = BackgroundFields([np.zeros((3, 64, 64))])
+    stream = MockStream(SPACE, M83, background=empty, rng=8, positive_fraction=1.0)
+    return {name: values.numpy() for name, values in stream.batch(0, 32).items()}
+
+
+def near_truth(coordinates):
+    """A narrow posterior around true coordinates (n, 4)."""
+    noise = np.random.default_rng(1).normal(0, 0.03, (len(coordinates), 100, 4))
+    return ClusterEstimate(SPACE.from_unit(np.clip(SPACE.to_unit(coordinates)[:, None] + noise, 0, 1)), SPACE)
+
+
+def test_the_truth_passes(batch):
+    estimate = near_truth(batch["parameters"])
+    values = [
+        posterior_predictive(estimate, i, batch["pixels"][i] * UNIT, M83, distance=DISTANCE, n=60, rng=i).p_value for i in range(6)
+    ]
+    assert np.median(values) > 0.1
+
+
+def test_something_else_fails(batch):
+    estimate = near_truth(batch["parameters"])
+    bright = int(np.argmax(batch["visibility"]))
+    stamp = batch["pixels"][bright] * UNIT
+    good = posterior_predictive(estimate, bright, stamp, M83, distance=DISTANCE, n=60, rng=1)
+    # all bands as bright as the brightest: no stars have such colours
+    wrong = np.repeat(stamp.max(axis=0)[None], 3, axis=0) * 3
+    bad = posterior_predictive(estimate, bright, wrong, M83, distance=DISTANCE, n=60, rng=1)
+    assert bad.p_value < 0.05 < good.p_value
+    assert bad.chi_square > good.chi_square
+    assert good.model.shape == good.residual.shape == stamp.shape and good.model.unit == UNIT
+
+
+def test_bad_pixels_do_not_count(batch):
+    estimate = near_truth(batch["parameters"])
+    pixels = batch["pixels"][0].copy()
+    pixels[1, 30:33, 30:33] = np.nan
+    result = posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, n=20, rng=1)
+    assert np.isfinite(result.chi_square)
+
+
+def test_errors(batch):
+    estimate = near_truth(batch["parameters"][:1])
+    pixels = batch["pixels"][0]
+    with pytest.raises(TypeError, match="stamp must be a Quantity such as"):
+        posterior_predictive(estimate, 0, pixels, M83, distance=DISTANCE)
+    with pytest.raises(ValueError, match=r"stamp must have shape \(3, ny, nx\)"):
+        posterior_predictive(estimate, 0, pixels[:2] * UNIT, M83, distance=DISTANCE)
+    with pytest.raises(ValueError, match="good pixels within 12 pixels of the source and beyond"):
+        posterior_predictive(estimate, 0, pixels * np.nan * UNIT, M83, distance=DISTANCE)
+    with pytest.raises(ValueError, match="n must be at least 2, not 1"):
+        posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, n=1)

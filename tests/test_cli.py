@@ -1,0 +1,173 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""
+The command line: every verb runs, says what is wrong, and repeats itself for a seed.
+"""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import QTable
+
+from clustercnn.cli import main
+from clustercnn.images import MultiBandImage
+from clustercnn.network import ClusterNet
+
+VERBS = ("quickstart", "simulate", "train", "predict", "inject", "calibrate", "info")
+BANDS = ("F336W", "F438W", "F814W")
+
+
+@pytest.fixture(name="model", scope="module")
+def fixture_model(tmp_path_factory):
+    """A model file of an untrained network that knows its stream's contract."""
+    path = tmp_path_factory.mktemp("model") / "untrained.safetensors"
+    ClusterNet(BANDS).save(path)
+    return path
+
+
+@pytest.fixture(name="field", scope="module")
+def fixture_field(tmp_path_factory):
+    """A small simulated field on disk."""
+    path = tmp_path_factory.mktemp("field")
+    assert main(["simulate", "--out", str(path), "--shape", "160", "192", "--clusters", "3", "--seed", "5"]) == 0
+    return path
+
+
+def test_help_of_the_command():
+    done = subprocess.run([sys.executable, "-m", "clustercnn.cli", "--help"], capture_output=True, text=True, check=True)
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_each_verb_has_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert f"example: clustercnn {verb} " in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("words", [[], ["fly"], ["train", "--variant", "m31"]])
+def test_wrong_words(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert "usage: clustercnn" in capsys.readouterr().err
+
+
+def test_simulate(field):
+    images = MultiBandImage.read(field / "images.fits")
+    truth = QTable.read(field / "truth.ecsv")
+    assert images.bands == BANDS and images.shape == (160, 192) and images.unit == u.electron / u.s
+    assert images.wcs is not None
+    assert len(truth) == 3
+    assert truth["age"].unit.is_equivalent(u.yr)
+    xy = images.pixel_positions(truth)
+    np.testing.assert_allclose(images.pixel_positions(truth["sky_centroid"]), xy, atol=1e-6)
+    assert (xy >= 32).all() and (xy <= [160, 128]).all()
+
+
+def test_simulate_repeats_itself(field, tmp_path):
+    main(["simulate", "--out", str(tmp_path), "--shape", "160", "192", "--clusters", "3", "--seed", "5"])
+    again, first = (MultiBandImage.read(path / "images.fits").to_array() for path in (tmp_path, field))
+    np.testing.assert_array_equal(again, first)
+    main(["simulate", "--out", str(tmp_path), "--shape", "160", "192", "--clusters", "3", "--seed", "6"])
+    assert not np.allclose(MultiBandImage.read(tmp_path / "images.fits").to_array(), first)
+
+
+@pytest.mark.parametrize("shape, clusters, message", [
+    ((60, 60), 1, "images must be larger than 64 x 64 pixels, not 60 x 60"),
+    ((100, 100), 50, "50 clusters do not fit into 100 x 100 pixels"),
+])
+def test_simulate_without_room(shape, clusters, message, tmp_path, capsys):
+    words = ["--out", str(tmp_path / "out"), "--shape", *map(str, shape), "--clusters", str(clusters)]
+    assert main(["simulate", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.fixture(name="images", scope="module")
+def fixture_images(field, tmp_path_factory):
+    """The field as a user has it: a FITS file for each band, named on the command line."""
+    path = tmp_path_factory.mktemp("images")
+    with fits.open(field / "images.fits") as hdus:
+        for i, band in enumerate(BANDS, 1):
+            fits.PrimaryHDU(hdus["DATA", i].data, hdus["DATA", i].header).writeto(path / f"{band}.fits")
+    return [f"{band}={path / band}.fits" for band in BANDS]
+
+
+def test_predict(images, model, tmp_path, capsys):
+    assert main(["predict", *images, "--model", str(model), "--out", str(tmp_path / "catalog.ecsv"), "--draws", "20"]) == 0
+    catalog = QTable.read(tmp_path / "catalog.ecsv")
+    assert len(catalog) > 0
+    assert {"age", "mass_lo", "p_cluster", "sky_centroid"} <= set(catalog.colnames)
+    assert f"{len(catalog)} sources in" in capsys.readouterr().out
+
+
+def test_predict_at_positions(images, field, model, tmp_path):
+    truth = QTable.read(field / "truth.ecsv")
+    truth["x_centroid", "y_centroid"].write(tmp_path / "positions.ecsv")
+    words = ["--model", str(model), "--positions", str(tmp_path / "positions.ecsv"), "--out", str(tmp_path / "catalog.fits")]
+    assert main(["predict", *images, *words]) == 0
+    catalog = QTable.read(tmp_path / "catalog.fits")
+    np.testing.assert_allclose(catalog["x_centroid"], truth["x_centroid"])
+
+
+def test_inject(images, tmp_path):
+    assert main(["inject", *images, "--clusters", "2", "--out", str(tmp_path / "mock"), "--seed", "3"]) == 0
+    before = MultiBandImage.read({word.partition("=")[0]: word.partition("=")[2] for word in images})
+    after = MultiBandImage.read(tmp_path / "mock" / "images.fits")
+    added = after.to_array() - before.to_array()
+    assert len(QTable.read(tmp_path / "mock" / "truth.ecsv")) == 2
+    assert (added.sum(axis=(1, 2)) > 0).all()
+
+
+@pytest.mark.parametrize("words, message", [
+    (["predict", "f438w.fits"], "images must be given as BAND=FITS, such as F438W=f438w.fits, not 'f438w.fits'"),
+    (["predict", "F438W=nowhere.fits"], "nowhere.fits"),
+    (["info", "m31"], "name must be one of"),
+])
+def test_errors_are_one_line(words, message, capsys, model):
+    assert main([*words, *(["--model", str(model)] if words[0] == "predict" else [])]) == 1
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+def test_info(model, capsys):
+    assert main(["info", str(model)]) == 0
+    text = capsys.readouterr().out
+    card = json.loads(text[text.index("{"):])
+    assert card["contract"]["bands"] == list(BANDS)
+
+
+def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
+    from clustercnn.simulation import BackgroundFields
+
+    # a pool of discs takes most of a minute to paint
+    monkeypatch.setattr(BackgroundFields, "discs", classmethod(lambda cls, *args, **kwargs: cls([np.zeros((3, 80, 80))])))
+    out = tmp_path / "tiny.safetensors"
+    assert main(["train", "--samples", "256", "--variant", "m83-renormalized", "--out", str(out), "--workers", "0"]) == 0
+    net = ClusterNet.load(out)
+    assert net.config["scaling"] == "renormalized"
+    assert net.training["samples"] == 256 and net.training["seed"] == 1
+    assert main(["calibrate", "--model", str(out), "--samples", "64"]) == 0
+    text = capsys.readouterr().out
+    assert "half_light_radius" in text and "Area under the curve" in text
+
+
+def test_train_asks_before_it_goes_on(tmp_path, capsys):
+    (tmp_path / "net.safetensors.checkpoint").touch()
+    assert main(["train", "--samples", "256", "--out", str(tmp_path / "net.safetensors")]) == 1
+    assert "go on with --resume" in capsys.readouterr().err
+
+
+def test_quickstart(model, tmp_path, capsys):
+    words = ["--out", str(tmp_path), "--shape", "192", "192", "--clusters", "4", "--model", str(model), "--seed", "2"]
+    assert main(["quickstart", *words]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"images.fits", "truth.ecsv", "catalog.ecsv", "quickstart.png"}
+    catalog, truth = (QTable.read(tmp_path / name) for name in ("catalog.ecsv", "truth.ecsv"))
+    matched = catalog[catalog["truth_id"] >= 0]
+    assert set(matched["truth_id"]) <= set(truth["id"])
+    assert "4 clusters injected" in capsys.readouterr().out

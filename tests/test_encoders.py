@@ -1,0 +1,112 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""The trunks have the sizes they claim, the photometry is photometry, and renormalising forgets the calibration."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from clustercnn.network.encoders import CompactResNet, PhotometryBranch, ResNet50, renormalize, stretch
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(autouse=True)
+def keep_random_state():
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+def parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_compact_size():
+    trunk = CompactResNet(3)
+    assert 2.0e6 < parameters(trunk) < 2.2e6
+    x = trunk.stem(noise(1, 3, 64, 64))
+    sizes = [x.shape[-1]]
+    for block in trunk.stages:
+        x = block(x)
+        sizes.append(x.shape[-1])
+    assert sizes == [16, 16, 16, 8, 8, 4, 4, 2, 2]
+    assert trunk(noise(2, 3, 64, 64)).shape == (2, trunk.features)
+
+
+def test_compact_does_not_depend_on_the_batch():
+    trunk = CompactResNet(3)
+    x = noise(4, 3, 64, 64)
+    assert torch.allclose(trunk(x)[1:2], trunk(x[1:2]), atol=1e-5)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in trunk.modules())
+
+
+def test_resnet50_is_table_1():
+    trunk = ResNet50(3).eval()
+    x = trunk.stem[0](noise(1, 3, 64, 64))
+    assert x.shape == (1, 64, 64, 64)  # stride 1
+    x = trunk.stem(noise(1, 3, 64, 64))
+    assert x.shape == (1, 64, 32, 32)
+    shapes = []
+    for block in trunk.stages:
+        x = block(x)
+        shapes.append(tuple(x.shape[1:3]))
+    assert shapes == 3 * [(128, 32)] + 4 * [(256, 16)] + 6 * [(512, 8)] + 3 * [(1024, 4)]
+    # 49 convolutions and the fully connected layer make the 50
+    convolutions = [m for m in trunk.modules() if isinstance(m, nn.Conv2d)]
+    shortcuts = sum(isinstance(block.shortcut, nn.Sequential) for block in trunk.stages)
+    assert len(convolutions) - shortcuts == 49
+    assert trunk(noise(2, 3, 64, 64)).shape == (2, 1024)
+
+
+def test_apertures_match_photutils():
+    photutils = pytest.importorskip("photutils.aperture")
+    pixels = noise(2, 3, 64, 64)
+    branch = PhotometryBranch(3, (64, 64))
+    measured = branch.measure(pixels).numpy()
+    sky = measured[..., 4]
+    for i, radius in enumerate(branch.radii):
+        aperture = photutils.CircularAperture((31.5, 31.5), radius)
+        for n in range(2):
+            for band in range(3):
+                total = aperture.do_photometry(pixels[n, band].numpy().astype(float))[0][0] - sky[n, band] * aperture.area
+                assert measured[n, band, i] == pytest.approx(total, abs=0.06 * np.sqrt(aperture.area))
+
+
+@pytest.mark.parametrize("shape", [(22, 22), (33, 40), (64, 64)])
+def test_photometry_sees_flux_sky_and_noise(shape):
+    pixels = 3 + 0.1 * noise(1, 1, *shape)
+    y, x = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in shape), indexing="ij")
+    pixels = pixels + 100 * torch.exp(-0.5 * (x**2 + y**2)) / (2 * np.pi)
+    measured = PhotometryBranch(1, shape).measure(pixels)[0, 0]
+    # enclosed flux of a Gaussian of unit width: 1 - exp(-r^2 / 2)
+    expected = 100 * (1 - np.exp(-0.5 * np.array([1.5, 3, 5, 10]) ** 2))
+    assert measured[:3].numpy() == pytest.approx(expected[:3], abs=6)
+    assert measured[4] == pytest.approx(3, abs=0.05)
+    assert measured[5] == pytest.approx(0.1, rel=0.3)
+
+
+def test_photometry_needs_room():
+    with pytest.raises(ValueError, match="at least 22 pixels"):
+        PhotometryBranch(3, (20, 64))
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1e-3, 0), (1e4, 1e3), (1, -5), (255, 17)])
+def test_renormalize_forgets_scale_and_offset(scale, offset):
+    pixels = noise(3, 2, 32, 32)
+    changed = renormalize((scale * pixels.double() + offset).float())
+    assert torch.allclose(changed, renormalize(pixels), atol=2e-3)
+
+
+def test_renormalize_odd_stamps():
+    assert torch.equal(renormalize(torch.full((1, 1, 24, 24), 7.0)), torch.zeros(1, 1, 24, 24))  # constant
+    flat = torch.zeros(1, 1, 24, 24)
+    flat[..., :8, :8] = 3.0  # more than half of the pixels equal, as in 8-bit pictures
+    assert torch.isfinite(renormalize(flat)).all() and renormalize(flat).abs().max() > 1
+    assert torch.allclose(renormalize(10 * flat), renormalize(flat))
+
+
+def test_stretch_is_asinh():
+    x = torch.tensor([-1e8, -3.0, -1e-4, 0.0, 0.5, 1e6])
+    assert torch.allclose(stretch(x), torch.asinh(x) / np.log(10), rtol=1e-6, atol=1e-9)

@@ -1,0 +1,222 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""What ClusterEstimate says of draws whose distribution is known."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.table import QTable
+
+from clustercnn.estimate import FLAGS, ClusterEstimate
+from clustercnn.parameters import ParameterSpace
+
+SPACE = ParameterSpace.paper()
+
+
+def gaussian(n=4, k=2000, center=0.5, width=0.05, seed=0, **keywords):
+    rng = np.random.default_rng(seed)
+    return ClusterEstimate(SPACE.from_unit(rng.normal(center, width, (n, k, 4))), SPACE, **keywords)
+
+
+@pytest.fixture(name="full")
+def fixture_full():
+    rng = np.random.default_rng(1)
+    visibility = rng.lognormal(2, 0.3, (4, 2000))
+    return gaussian(p_cluster=[0.1, 0.5, 0.9, 1.0], visibility=visibility, flags=[0, 1, 2, 0], meta={"model": "test"})
+
+
+def test_summaries_have_units_and_values(full):
+    middle = SPACE.from_coordinates(SPACE.from_unit(np.full(4, 0.5)))
+    for name in SPACE.names:
+        assert u.allclose(getattr(full, name), middle[name], rtol=0.02)
+        lower, upper = full.interval(name, 0.6827)
+        parameter = SPACE[name]
+        width = np.diff(parameter.bounds)[0]
+        assert parameter.to_coordinate(upper) - parameter.to_coordinate(lower) == pytest.approx(0.1 * width, rel=0.1)
+    assert full.age.unit.is_equivalent(u.yr) and full.age.shape == (4,)
+    assert full.visibility.unit == u.dimensionless_unscaled
+    assert full.visibility.value == pytest.approx(np.exp(2), rel=0.05)
+    lower, upper = full.interval("visibility")
+    assert np.all(lower < full.visibility) and np.all(full.visibility < upper)
+    assert gaussian().visibility is None
+
+
+def test_prior_odds(full):
+    assert full.p_cluster_at(1) == pytest.approx(full.p_cluster)
+    assert full.p_cluster_at(0.25)[1] == pytest.approx(0.2)
+    with pytest.raises(ValueError, match="prior_odds must be positive"):
+        full.p_cluster_at(0)
+    with pytest.raises(ValueError, match="no p_cluster"):
+        gaussian().p_cluster_at(1)
+
+
+def test_sample_resamples_the_draws(full):
+    table = full.sample(50, rng=3)
+    assert table["mass"].shape == (4, 50) and table["mass"].unit.is_equivalent(u.Msun)
+    known = SPACE["a_v"].from_coordinate(full.draws[..., 1]).value
+    assert np.isin(table["a_v"].value, known).all()
+    # A visibility stays with its draw.
+    i = int(np.flatnonzero(known[0] == table["a_v"].value[0, 0])[0])
+    assert table["visibility"][0, 0] == full.visibility_draws[0, i]
+    assert np.array_equal(full.sample(5, rng=1)["age"].value, full.sample(5, rng=1)["age"].value)
+
+
+def test_marginal_and_joint_are_densities(full):
+    edges, density = full.marginal("age")
+    assert len(edges) == 21 and density.shape == (4, 20)
+    widths = np.diff(SPACE["age"].to_coordinate(edges))
+    assert (density * widths).sum(axis=1) == pytest.approx(1)
+    edges_a, edges_b, joint = full.joint("age", "a_v", bins=(20, 30))
+    assert joint.shape == (4, 20, 30) and len(edges_b) == 31 and u.allclose(edges_a, edges)
+    assert (joint * widths[:, None]).sum(axis=1) * 0.1 * 10 == pytest.approx(full.marginal("a_v", 30)[1] * 0.1 * 10)
+    assert joint.sum(axis=2) * 0.1 == pytest.approx(density)
+
+
+def mixture(weights, centers, width, n=200, k=200):
+    rng = np.random.default_rng(5)
+    unit = rng.random((n, k, 4))
+    unit[:, :, 0] = rng.normal(np.array(centers)[rng.choice(len(centers), (n, k), p=weights)], width)
+    return ClusterEstimate(SPACE.from_unit(np.clip(unit, 0, 1)), SPACE)
+
+
+def share(estimate, name="age"):
+    kinds, counts = np.unique(estimate.morphology(name), return_counts=True)
+    return dict(zip(kinds.tolist(), (counts / len(estimate)).tolist(), strict=True))
+
+
+def test_morphology():
+    assert share(mixture([1], [0.5], 0.05)).get("unimodal", 0) > 0.97
+    assert share(mixture([1], [0.02], 0.05)).get("unimodal", 0) > 0.97  # cut off at the bound
+    assert share(mixture([1], [0.5], 0.16)).get("extended", 0) > 0.9
+    assert share(mixture([0.6, 0.4], [0.25, 0.75], 0.05)).get("multimodal", 0) > 0.97
+    assert share(mixture([0.97, 0.03], [0.25, 0.75], 0.05)).get("multimodal", 0) < 0.03  # a few stray draws
+    assert share(mixture([0.5, 0.5], [0.48, 0.52], 0.05)).get("multimodal", 0) < 0.03  # not resolved
+
+
+def test_modes():
+    estimate = mixture([0.65, 0.35], [0.25, 0.75], 0.04, n=3, k=3000)
+    expected = SPACE["age"].from_coordinate(SPACE.from_unit([[0.25] * 4, [0.75] * 4])[:, 0])
+    for modes in estimate.modes("age"):
+        assert len(modes) == 2 and modes.unit == expected.unit
+        assert np.abs(np.log10(modes / expected).value).max() < 0.15
+
+
+def test_reweight_to_a_gaussian_prior():
+    # A Gaussian times a Gaussian of the same width: halfway, and narrower by the square root of two.
+    estimate = gaussian(n=3, k=50_000, width=0.1)
+    again = estimate.reweight(lambda v: np.exp(-0.5 * ((v["a_v"].to_value(u.mag) / 3 - 0.7) / 0.1) ** 2), rng=1)
+    assert again.a_v.value == pytest.approx(3 * 0.6, abs=0.03)
+    assert again.draws[..., 1].std(axis=1) == pytest.approx(0.3 / 2**0.5, rel=0.05)
+    assert again.draws[..., 2].std(axis=1) == pytest.approx(estimate.draws[..., 2].std(axis=1), rel=0.05)
+    assert np.all((again.effective_sample_size > 1000) & (again.effective_sample_size < 40_000))
+    assert np.all(again.flags == 0)
+    same = estimate.reweight(lambda v: 1.0)
+    assert same.effective_sample_size == pytest.approx(50_000)
+    assert np.array_equal(same.draws, estimate.draws)
+
+
+def test_reweight_to_a_box_and_to_nothing():
+    estimate = gaussian(n=2, k=500)
+    smaller = ParameterSpace(
+        [p if p.name != "a_v" else type(p)("a_v", 1.5 * u.mag, 3 * u.mag, "linear", 5) for p in SPACE.parameters]
+    )
+    inside = estimate.reweight(smaller)
+    assert np.all(inside.draws[..., 1] >= 1.5)
+    assert inside.effective_sample_size == pytest.approx(250, rel=0.15)
+    nothing = estimate.reweight(lambda v: np.zeros(v["age"].shape))
+    assert np.array_equal(nothing.effective_sample_size, [0, 0])
+    assert np.array_equal(nothing.flags, 2 * [FLAGS["few effective draws"]])
+    assert np.array_equal(nothing.draws, estimate.draws)
+    with pytest.raises(ValueError, match="finite densities"):
+        estimate.reweight(lambda v: -1.0)
+
+
+def test_table(full):
+    table = full.to_table()
+    assert isinstance(table, QTable) and len(table) == 4
+    columns = [f"{name}{end}" for name in (*SPACE.names, "visibility") for end in ("", "_lo", "_hi")]
+    assert table.colnames == [*columns, "p_cluster", "flags"]
+    assert np.all(table["mass_lo"] < table["mass"]) and table["a_v"].unit == u.mag
+    assert table.meta["model"] == "test"
+
+
+def test_selection(full):
+    assert len(full[1]) == 1 and full[1].p_cluster.tolist() == [0.5]
+    assert len(full[1:3]) == 2 and full[1:3].flags.tolist() == [1, 2]
+    assert full[np.array([True, False, False, True])].p_cluster.tolist() == [0.1, 1.0]
+    assert [e.p_cluster[0] for e in full] == full.p_cluster.tolist()
+    with pytest.raises(IndexError):
+        full[4]
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_fits_round_trip(full, tmp_path, bare):
+    estimate = gaussian(n=2, k=20) if bare else full
+    path = tmp_path / "a.fits"
+    estimate.write(path)
+    again = ClusterEstimate.read(path)
+    assert np.array_equal(again.draws, estimate.draws) and again.space == estimate.space and again.meta == estimate.meta
+    assert again.draws.dtype.isnative
+    for name in ("p_cluster", "visibility_draws", "flags", "effective_sample_size"):
+        one, two = getattr(estimate, name), getattr(again, name)
+        assert (one is None and two is None) or np.array_equal(one, two)
+    with pytest.raises(OSError, match="overwrite=True"):
+        estimate.write(path)
+    estimate.write(path, overwrite=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.fits"]
+
+
+def test_no_sources(tmp_path):
+    empty = gaussian()[:0]
+    assert len(empty.to_table()) == 0 and empty.morphology("age").shape == (0,) and empty.modes("age") == []
+    assert empty.reweight(lambda v: 1.0).draws.shape == empty.draws.shape
+    empty.write(tmp_path / "a.fits")
+    assert len(ClusterEstimate.read(tmp_path / "a.fits")) == 0
+
+
+def test_ecsv_and_other_files(full, tmp_path):
+    path = tmp_path / "a.ecsv"
+    full.write(path)
+    table = QTable.read(path)
+    assert u.allclose(table["age"], full.age) and table["age"].unit == full.age.unit
+    with pytest.raises(ValueError, match="summary without draws"):
+        ClusterEstimate.read(path)
+    with pytest.raises(ValueError, match="must end in .fits or .ecsv"):
+        full.write(tmp_path / "a.csv")
+    QTable({"a": [1]}).write(tmp_path / "b.fits")
+    with pytest.raises(ValueError, match="not an estimate"):
+        ClusterEstimate.read(tmp_path / "b.fits")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"draws": np.zeros((2, 3))}, "draws must have shape"),
+        ({"draws": np.zeros((2, 3, 5))}, "draws must have shape"),
+        ({"draws": np.full((2, 3, 4), np.nan)}, "draws must be finite"),
+        ({"p_cluster": [0.5]}, "p_cluster must have shape"),
+        ({"p_cluster": [0.5, 2]}, "between 0 and 1"),
+        ({"visibility": np.ones((2, 4))}, "visibility must have shape"),
+        ({"flags": [1]}, "flags must have shape"),
+    ],
+)
+def test_bad_construction(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        ClusterEstimate(**{"draws": np.zeros((2, 3, 4)), "space": SPACE} | arguments)
+
+
+def test_bad_questions(full):
+    for ask in (full.marginal, full.modes, full.morphology, full.interval):
+        with pytest.raises(ValueError, match="name must be one of"):
+            ask("metallicity")
+    with pytest.raises(ValueError, match="level must lie"):
+        full.interval("age", 68)
+
+
+def test_needs_no_torch():
+    code = (
+        "import sys, clustercnn.estimate, clustercnn.calibration as c; assert not {'torch', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,381 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""
+The gate for pixels: everything that may come in, what comes out, and what is said when something is wrong.
+"""
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
+from astropy.table import QTable
+from astropy.wcs import WCS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clustercnn.images import MultiBandImage, pixel_positions
+from clustercnn.instruments import Instrument
+
+RATE = u.electron / u.s
+M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
+SHAPE = (40, 50)
+
+
+def make_wcs(x=20.0, y=15.0, scale=0.04):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = [204.25, -29.87]
+    wcs.wcs.crpix = [x + 1, y + 1]
+    wcs.wcs.cdelt = [-scale / 3600, scale / 3600]
+    return wcs
+
+
+@pytest.fixture(name="data")
+def fixture_data():
+    """A fresh float32 image; every pixel differs from all others."""
+    return np.arange(SHAPE[0] * SHAPE[1], dtype=np.float32).reshape(SHAPE)
+
+
+@pytest.fixture(name="hst_file")
+def fixture_hst_file(data, tmp_path):
+    """A drizzled image as MAST delivers it: SCI, WHT, big-endian, ELECTRONS/S, exposure in the primary header."""
+    header = make_wcs().to_header()
+    header["BUNIT"] = "ELECTRONS/S"
+    primary = fits.PrimaryHDU()
+    primary.header["EXPTIME"] = 1880.0
+    path = tmp_path / "f438w_drz.fits"
+    fits.HDUList([primary, fits.ImageHDU(data, header, name="SCI"), fits.ImageHDU(data * 0, name="WHT")]).writeto(path)
+    return path
+
+
+def test_every_accepted_input_gives_the_same_pixels(data, hst_file):
+    dask_array, zarr = pytest.importorskip("dask.array"), pytest.importorskip("zarr")
+    wcs = make_wcs()
+    hdu = fits.ImageHDU(data, wcs.to_header())
+    hdu.header["BUNIT"] = "electron/s"
+    sources = {
+        "quantity": data * RATE,
+        "quantity and wcs": (data * RATE, wcs),
+        "array": data,
+        "array and wcs": (data, wcs),
+        "big-endian": data.astype(">f4"),
+        "float64, Fortran order": np.asfortranarray(data, dtype=float),
+        "integers": data.astype(np.int32),
+        "list": data.tolist(),
+        "masked array": np.ma.array(data),
+        "NDData": NDData(data, unit=RATE),
+        "CCDData": CCDData(data, unit=RATE, wcs=wcs),
+        "CCDData and wcs": (CCDData(data, unit=RATE), wcs),
+        "HDU": hdu,
+        "HDUList": fits.HDUList([fits.PrimaryHDU(), hdu]),
+        "path": hst_file,
+        "path as text": str(hst_file),
+        "dask": dask_array.from_array(data, chunks=16),
+        "zarr": zarr.array(data, chunks=(16, 16)),
+    }
+    images = MultiBandImage(sources, unit=RATE)
+    assert images.bands == tuple(sources) and len(images) == len(sources)
+    stamps = images.cutouts([(20, 15), (0, 39)], shape=(8, 6))
+    assert stamps.unit == RATE and stamps.dtype == np.dtype("=f4")
+    for j, band in enumerate(images):
+        assert isinstance(images[band], CCDData)
+        np.testing.assert_array_equal(stamps[0, j].value, data[12:20, 18:24], err_msg=band)
+        np.testing.assert_array_equal(stamps[1, j].value, stamps[1, 0].value, err_msg=band)
+    array = images.to_array()
+    assert array.dtype.isnative and array.flags["C_CONTIGUOUS"]
+    np.testing.assert_array_equal(array, np.broadcast_to(data, array.shape))
+    np.testing.assert_array_equal(images.to_array(section=(slice(3, 9), slice(40, None)))[0], data[3:9, 40:])
+
+
+def test_sources_stay_lazy(data, tmp_path):
+    dask_array, zarr = pytest.importorskip("dask.array"), pytest.importorskip("zarr")
+    fits.writeto(tmp_path / "a.fits", data)
+    lazy = {"dask": dask_array.from_array(data, chunks=16), "zarr": zarr.array(data), "fits": tmp_path / "a.fits"}
+    images = MultiBandImage(lazy, unit=RATE)
+    assert images["dask"].data is lazy["dask"]
+    assert images["zarr"].data is lazy["zarr"]
+    mapped = images["fits"].data
+    while isinstance(mapped, np.ndarray) and not isinstance(mapped, np.memmap):
+        mapped = mapped.base
+    assert mapped is not None  # somewhere below the views lies the file
+    assert images["fits"].data.dtype == np.dtype(">f4")
+
+
+def test_dask_cutouts_compute_once(data):
+    dask_array = pytest.importorskip("dask.array")
+    reads = []
+
+    def read(block):
+        reads.append(block.shape)
+        return block
+
+    source = dask_array.from_array(data, chunks=SHAPE).map_blocks(
+        read, dtype=data.dtype, meta=np.array((), dtype=data.dtype)
+    )
+    MultiBandImage({"a": source}, unit=RATE).cutouts([(10, 10), (20, 20), (30, 30)], (4, 4))
+    assert len(reads) == 1
+
+
+def test_repr_properties_and_selection(hst_file):
+    images = MultiBandImage.read({"F438W": hst_file, "F814W": hst_file})
+    assert repr(images) == "<MultiBandImage F438W, F814W; (40, 50), electron / s, 0.04 arcsec / pix>"
+    assert images.pixel_scale.to_value(u.arcsec / u.pix) == pytest.approx(0.04, rel=1e-6)
+    assert images["F438W"].meta["EXPTIME"] == 1880
+    assert MultiBandImage({"F814W": images["F814W"]}).bands == ("F814W",)
+    assert images == images and images != MultiBandImage(dict(images))
+    with pytest.raises(KeyError, match="there are F438W, F814W"):
+        images["F336W"]
+    bare = MultiBandImage({"a": np.ones(SHAPE)}, unit="adu")
+    assert bare.wcs is None and bare.pixel_scale is None
+
+
+@given(x=st.floats(-10, 60), y=st.floats(-10, 50), ny=st.integers(1, 12), nx=st.integers(1, 12))
+def test_cutouts_hold_the_position_at_their_centre(x, y, ny, nx):
+    rows, columns = np.indices(SHAPE) + 0.0
+    images = MultiBandImage({"x": columns, "y": rows}, unit=RATE)
+    ((x0, y0),) = images.cutout_origins([(x, y)], (ny, nx))
+    assert abs(x - x0 - (nx - 1) / 2) <= 0.5 + 1e-9
+    assert abs(y - y0 - (ny - 1) / 2) <= 0.5 + 1e-9
+    stamp = images.cutouts([(x, y)], (ny, nx))[0].value
+    inside_x, inside_y = x0 + np.arange(nx), y0 + np.arange(ny)
+    inside = np.outer((inside_y >= 0) & (inside_y < SHAPE[0]), (inside_x >= 0) & (inside_x < SHAPE[1]))
+    np.testing.assert_array_equal(np.isfinite(stamp[0]), inside)
+    np.testing.assert_array_equal(stamp[0][inside], np.broadcast_to(inside_x, (ny, nx))[inside])
+    np.testing.assert_array_equal(stamp[1][inside], np.broadcast_to(inside_y[:, None], (ny, nx))[inside])
+
+
+def test_even_cutouts_of_neighbouring_pixels_are_shifted_by_one():
+    images = MultiBandImage({"a": np.ones(SHAPE)}, unit=RATE)
+    origins = images.cutout_origins([(x, 10) for x in range(10, 20)], (4, 4))
+    np.testing.assert_array_equal(np.diff(origins[:, 0]), 1)
+
+
+def test_positions_of_every_kind(hst_file):
+    images = MultiBandImage({"F438W": hst_file})
+    expected = [[20.0, 15.0], [3.25, 8.5]]
+    sky = images.wcs.pixel_to_world(*np.transpose(expected))
+    kinds = (
+        expected,
+        np.array(expected),
+        expected * u.pix,
+        sky,
+        sky.galactic,
+        QTable({"x_centroid": [20, 3.25], "y_centroid": [15, 8.5]}),
+        QTable({"xcentroid": [20, 3.25] * u.pix, "ycentroid": [15, 8.5] * u.pix}),
+    )
+    for positions in kinds:
+        np.testing.assert_allclose(images.pixel_positions(positions), expected, atol=1e-6)
+    np.testing.assert_allclose(images.pixel_positions(sky[0]), expected[:1], atol=1e-6)
+    np.testing.assert_allclose(images.pixel_positions((20, 15)), expected[:1])
+    assert images.pixel_positions([]).shape == (0, 2)
+    assert images.cutouts(np.zeros((0, 2)), (4, 4)).shape == (0, 1, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        ([(1, 2, 3)], r"shape \(n, 2\)"),
+        ([(1, np.nan)], "position 0 is not"),
+        (QTable({"x": [1], "y": [2]}), "x_centroid and y_centroid"),
+        (SkyCoord(1 * u.deg, 2 * u.deg), "no WCS"),
+    ],
+)
+def test_bad_positions(positions, message):
+    with pytest.raises(ValueError, match=message):
+        pixel_positions(positions)
+
+
+def test_mask_and_nan(data):
+    data[15, 20] = np.nan
+    data[10, 20] = np.inf
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[16, 21] = True
+    images = MultiBandImage({"F438W": CCDData(data, unit=RATE, mask=mask)})
+    with pytest.raises(ValueError, match=r'F438W has 1 pixels .* \(x, y\) = \(20, 15\).*nan="mask"'):
+        images.cutouts([(20, 16)], (4, 4))
+    with pytest.raises(ValueError, match=r"\(20, 10\)"):
+        images.to_array()
+    stamp = images.cutouts([(20, 16)], (5, 5), nan="mask")[0, 0].value
+    assert np.argwhere(np.isnan(stamp)).tolist() == [[1, 2], [2, 3]]
+    assert np.isnan(images.to_array(nan="mask")).sum() == 3
+    # what is masked never raises
+    covered = MultiBandImage({"F438W": CCDData(data, unit=RATE, mask=mask | ~np.isfinite(data))})
+    assert np.isnan(covered.to_array()).sum() == 3
+    with pytest.raises(ValueError, match="'raise' or 'mask'"):
+        images.to_array(nan="ignore")
+
+
+def test_data_quality_integers_serve_as_mask(data):
+    quality = np.zeros(SHAPE, dtype=np.int16)
+    quality[3, 4] = 64
+    images = MultiBandImage({"a": NDData(data, unit=RATE, mask=quality)})
+    assert np.argwhere(np.isnan(images.to_array()[0])).tolist() == [[3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("unit", "rate"),
+    [
+        (RATE, 1.0),
+        (60 * u.electron / u.min, 1.0),
+        (u.electron, 1 / 1880),
+        (u.adu, 1.5 / 1880),
+        (u.adu / u.s, 1.5),
+        (u.DN, 1.5 / 1880),
+        (u.DN / u.s, 1.5),
+    ],
+)
+def test_units_of_detectors(unit, rate):
+    images = MultiBandImage({"F438W": np.full(SHAPE, 3.0)}, unit=u.Unit(unit))
+    assert images.to_array(RATE, instrument=M83)[0, 0, 0] == pytest.approx(3 * rate, rel=1e-6)
+
+
+@pytest.mark.parametrize("unit", ["electron", "adu", "Jy", "nJy", "MJy/sr", "erg/(s cm2 Angstrom)", "W/(m2 Hz arcsec2)"])
+@settings(max_examples=15)
+@given(value=st.floats(1e-3, 1e5))
+def test_unit_round_trips(unit, value):
+    pixels = {band: np.full((2, 2), value, dtype=np.float32) for band in M83.bands}
+    there = MultiBandImage(pixels, unit=RATE).cutouts([(0.5, 0.5)], (2, 2), unit=unit, instrument=M83)
+    assert there.unit == u.Unit(unit)
+    back = MultiBandImage({band: there[0, i] for i, band in enumerate(M83.bands)}).to_array(RATE, instrument=M83)
+    np.testing.assert_allclose(back, value, rtol=1e-6)
+
+
+def test_calibrated_flux_is_the_zero_point():
+    # a source of Vega magnitude 0 gives 10^(0.4 zp) electron/s; Vega's AB magnitude in F438W is -0.165
+    flux = (-0.165 * u.ABmag).to(u.Jy)
+    images = MultiBandImage({"F438W": np.full((1, 1), flux.value) * u.Jy})
+    rate = images.to_array(RATE, instrument=M83).item()
+    assert -2.5 * np.log10(rate) + M83.zero_point("F438W").value == pytest.approx(0, abs=0.01)
+    # surface brightness takes the pixel's area from the coordinates before the instrument
+    brightness = np.ones((3, 3)) * u.MJy / u.sr
+    coarse = MultiBandImage({"F438W": brightness}, wcs=make_wcs(scale=0.08)).to_array(RATE, instrument=M83)
+    np.testing.assert_allclose(coarse, 4 * MultiBandImage({"F438W": brightness}).to_array(RATE, instrument=M83), rtol=1e-5)
+
+
+def test_unit_errors():
+    counts = MultiBandImage({"F438W": np.ones(SHAPE)}, unit="adu")
+    with pytest.raises(ValueError, match="instrument="):
+        counts.cutouts([(1, 1)], (4, 4))
+    with pytest.raises(ValueError, match="no band 'F555W'"):
+        MultiBandImage({"F555W": np.ones(SHAPE)}, unit="adu").to_array(RATE, instrument=M83)
+    with pytest.raises(u.UnitsError, match="cannot be turned"):
+        MultiBandImage({"F438W": np.ones(SHAPE)}, unit="m").to_array(RATE, instrument=M83)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [("ELECTRONS/S", RATE), ("ELECTRONS", u.electron), ("ADU", u.adu), ("dn/s", u.DN / u.s), ("MJy/sr", u.MJy / u.sr)],
+)
+def test_spellings_of_units(data, text, unit):
+    hdu = fits.PrimaryHDU(data)
+    hdu.header["BUNIT"] = text
+    assert MultiBandImage({"a": hdu}).unit == unit
+
+
+def test_clear_errors(data, tmp_path):
+    wcs = make_wcs()
+    with pytest.raises(TypeError, match="dict of band"):
+        MultiBandImage([data])
+    with pytest.raises(ValueError, match="image of F438W has no unit; pass unit="):
+        MultiBandImage({"F438W": data})
+    with pytest.raises(ValueError, match=r"a has the shape \(40, 50\) and b \(39, 50\).*reproject"):
+        MultiBandImage({"a": data, "b": data[1:]}, unit=RATE)
+    with pytest.raises(ValueError, match="0.5 pixels apart.*reproject"):
+        MultiBandImage({"a": (data, wcs), "b": (data, make_wcs(x=20.5))}, unit=RATE)
+    with pytest.raises(ValueError, match="reproject"):
+        MultiBandImage({"a": (data, wcs), "b": (data, make_wcs(scale=0.05))}, unit=RATE)
+    with pytest.raises(ValueError, match="share one unit"):
+        MultiBandImage({"a": data * RATE, "b": data * u.Jy})
+    with pytest.raises(ValueError, match="2D"):
+        MultiBandImage({"a": np.ones((3, 4, 5))}, unit=RATE)
+    with pytest.raises(ValueError, match="real numbers"):
+        MultiBandImage({"a": data.astype(complex)}, unit=RATE)
+    with pytest.raises(ValueError, match="no WCS"):
+        MultiBandImage({"a": data}, unit=RATE).cutouts(SkyCoord(1 * u.deg, 2 * u.deg), (4, 4))
+    with pytest.raises(ValueError, match=r"shape must be \(ny, nx\)"):
+        MultiBandImage({"a": data}, unit=RATE).cutouts([(1, 1)], 4)
+    with pytest.raises(FileNotFoundError):
+        MultiBandImage.read({"a": tmp_path / "nothing.fits"})
+    hdu = fits.PrimaryHDU(data)
+    hdu.header["BUNIT"] = "bananas"
+    with pytest.raises(ValueError, match="BUNIT = 'bananas'"):
+        MultiBandImage({"a": hdu})
+    two = fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(data, name="ONE"), fits.ImageHDU(data, name="TWO")])
+    with pytest.raises(ValueError, match="which image is meant.*ONE.*TWO"):
+        MultiBandImage({"a": two}, unit=RATE)
+    with pytest.raises(ValueError, match="none"):
+        MultiBandImage({"a": fits.HDUList([fits.PrimaryHDU()])}, unit=RATE)
+
+
+def test_bands_without_coordinates_take_those_of_the_others(data):
+    images = MultiBandImage({"a": data * RATE, "b": (data * RATE, make_wcs())})
+    assert images.wcs is images["b"].wcs
+    np.testing.assert_allclose(images.pixel_positions(SkyCoord(204.25 * u.deg, -29.87 * u.deg)), [[20, 15]], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [StdDevUncertainty, VarianceUncertainty, InverseVariance])
+def test_written_files_come_back_whole(data, hst_file, tmp_path, kind):
+    dask_array = pytest.importorskip("dask.array")
+    images = MultiBandImage(
+        {
+            "F336W": CCDData(data, unit=RATE, wcs=make_wcs(), mask=data > 1900, uncertainty=kind(data + 1)),
+            "F438W": hst_file,
+            "F814W": dask_array.from_array(2 * data, chunks=16) * 1.0,
+        },
+        unit=RATE,
+    )
+    path = tmp_path / "images.fits"
+    images.write(path)
+    back = MultiBandImage.read(path)
+    assert back.bands == images.bands and back.unit == images.unit and back.shape == images.shape
+    np.testing.assert_array_equal(back.to_array(), images.to_array())
+    np.testing.assert_array_equal(back["F336W"].mask, data > 1900)
+    assert back["F438W"].mask is None and back["F438W"].uncertainty is None
+    assert isinstance(back["F336W"].uncertainty, kind)
+    np.testing.assert_array_equal(back["F336W"].uncertainty.array, data + 1)
+    assert back["F438W"].meta["EXPTIME"] == 1880
+    for band in back:
+        x, y = back[band].wcs.world_to_pixel(images.wcs.pixel_to_world(3, 30))
+        assert (x, y) == pytest.approx((3, 30), abs=1e-6)
+    # and once more, over the file it came from
+    MultiBandImage.read(path).write(path, overwrite=True)
+    np.testing.assert_array_equal(MultiBandImage.read(path).to_array(), images.to_array())
+
+
+def test_writing_is_atomic(data, tmp_path, monkeypatch):
+    images = MultiBandImage({"a": data * RATE})
+    path = tmp_path / "images.fits"
+    images.write(path)
+    with pytest.raises(OSError, match="overwrite=True"):
+        images.write(path)
+
+    def fail(self, *args, **kwargs):
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr(fits.HDUList, "writeto", fail)
+    with pytest.raises(RuntimeError, match="disk full"):
+        images.write(path, overwrite=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["images.fits"]
+    np.testing.assert_array_equal(MultiBandImage.read(path).to_array()[0], data)
+
+
+def test_other_fits_files_are_pointed_to_the_dict_form(hst_file):
+    with pytest.raises(ValueError, match="name its band"):
+        MultiBandImage.read(hst_file)
+
+
+def test_distortions_survive(data, tmp_path):
+    wcs = make_wcs()
+    wcs.wcs.ctype = ["RA---TAN-SIP", "DEC--TAN-SIP"]
+    header = wcs.to_header(relax=True)
+    header.update(
+        {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "A_ORDER": 2, "B_ORDER": 2, "A_2_0": 1e-4, "B_0_2": 2e-4}
+    )
+    hdu = fits.PrimaryHDU(data, header)
+    images = MultiBandImage({"a": hdu}, unit=RATE)
+    images.write(tmp_path / "a.fits")
+    back = MultiBandImage.read(tmp_path / "a.fits")
+    corner = images.wcs.pixel_to_world(49, 39)
+    assert back.wcs.world_to_pixel(corner) == pytest.approx((49, 39), abs=1e-6)
+    assert np.hypot(*(np.array(make_wcs().world_to_pixel(corner)) - (49, 39))) > 0.05

@@ -1,0 +1,106 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""
+What is not a cluster: each kind is what its name says, and as bright as clusters are.
+"""
+
+import numpy as np
+import pytest
+from astropy import units as u
+from small_stream import M83, SPACE, dark, make_stream
+
+from clustercnn.simulation import NEGATIVES, Detector
+from clustercnn.simulation.background import star_rates
+from clustercnn.simulation.negatives import draw_negative
+from clustercnn.simulation.scenes import ClusterScenes
+from clustercnn.simulation.visibility import aperture_weights
+
+MIDDLE = (31.5, 31.5)
+
+
+@pytest.fixture(name="clusters", scope="module")
+def fixture_clusters():
+    """Scenes of clusters of the paper's space; read only."""
+    return ClusterScenes(SPACE, M83, star_rates(M83, 4.5 * u.Mpc))
+
+
+def scenes(kind, clusters, n=60, centre=MIDDLE):
+    return [draw_negative(kind, clusters, centre, np.random.default_rng(i)) for i in range(n)]
+
+
+def test_shares():
+    assert set(NEGATIVES) == {"field", "star", "blend", "off_centre"}
+    assert sum(NEGATIVES.values()) == pytest.approx(1)
+    assert NEGATIVES["field"] == NEGATIVES["star"] == pytest.approx(NEGATIVES["blend"] + NEGATIVES["off_centre"])
+
+
+@pytest.mark.parametrize("kind", NEGATIVES)
+def test_scenes_are_whole_and_reproducible(kind, clusters):
+    for first, again in zip(scenes(kind, clusters, 20), scenes(kind, clusters, 20), strict=True):
+        np.testing.assert_array_equal(first.rate, again.rate)
+        np.testing.assert_array_equal(first.x, again.x)
+        assert first.rate.shape == (len(first.x), 3) and first.smooth_rate.shape == (3,)
+        assert np.all(np.isfinite(first.rate)) and np.all(first.rate >= 0) and np.all(first.smooth_rate >= 0)
+
+
+def test_a_field_adds_nothing(clusters):
+    for scene in scenes("field", clusters, 3):
+        assert len(scene.x) == 0 and not scene.smooth_rate.any()
+
+
+def test_a_star_stands_at_the_centre(clusters):
+    for scene in scenes("star", clusters, centre=(30.9, 32.2)):
+        assert (scene.x.item(), scene.y.item()) == (30.9, 32.2)
+        assert scene.rate.max() > 0 and not scene.smooth_rate.any()
+
+
+def test_a_blend_is_a_few_stars_close_together(clusters):
+    blends = scenes("blend", clusters, 200)
+    assert {len(scene.x) for scene in blends} == {2, 3, 4, 5, 6}
+    distance = np.concatenate([np.hypot(scene.x - 31.5, scene.y - 31.5) for scene in blends])
+    assert 5.5 < distance.max() < 6
+    assert np.mean(distance < 3) == pytest.approx(0.25, abs=0.06)  # evenly over the area
+    assert all(not scene.smooth_rate.any() for scene in blends)
+
+
+def test_off_centre_clusters_stay_away(clusters):
+    """At least 4 pixels from the stamp's centre, wherever the jitter puts the middle of the scene."""
+    for jitter in [(0, 0), (0.5, 0.5), (-0.5, 0.5)]:
+        off = scenes("off_centre", clusters, 150, (31.5 + jitter[0], 31.5 + jitter[1]))
+        distance = np.array([np.hypot(scene.centre[0] - 31.5, scene.centre[1] - 31.5) for scene in off])
+        assert 4 <= distance.min() < 6 and 20 < distance.max() < 26
+    angle = np.array([np.arctan2(scene.centre[1] - 31.5, scene.centre[0] - 31.5) for scene in off])
+    assert np.abs(np.exp(1j * angle).mean()) < 4 / 150**0.5
+    assert all(np.median(np.hypot(scene.x - scene.centre[0], scene.y - scene.centre[1])) < 2 * scene.radius for scene in off)
+
+
+def test_stars_come_in_all_colours(clusters):
+    color = np.array([-2.5 * np.log10(scene.rate[0, 1] / scene.rate[0, 2]) for scene in scenes("star", clusters, 200)])
+    color += (M83.zero_point("F438W") - M83.zero_point("F814W")).value
+    assert np.percentile(color, 5) < 0.7 and np.percentile(color, 95) > 2.5
+
+
+def test_unknown_kind(clusters):
+    with pytest.raises(ValueError, match="kind must be one of .*'off_centre'.*, not 'galaxy'"):
+        draw_negative("galaxy", clusters, MIDDLE, np.random.default_rng(0))
+    stream = make_stream(negatives={"galaxy": 1.0}, positive_fraction=0.0)
+    with pytest.raises(ValueError, match="kind must be one of"):
+        stream.batch(0, 1)
+
+
+@pytest.mark.parametrize("kind", ["star", "blend"])
+def test_about_as_bright_as_clusters(kind):
+    """Aperture signal-to-noise ratios of negatives and positives: alone they must tell little."""
+    weights = aperture_weights((24, 24), 11.5, 11.5, 4.0)
+    detector = Detector.from_instrument(M83)
+    dark_variance = detector.variance(np.zeros((3, 1, 1)))[:, 0, 0] * weights.sum()
+
+    def significance(**settings):
+        pixels = make_stream(background=dark(24, 24), **settings).batch(0, 320)["pixels"].numpy()
+        signal = (pixels * weights).sum(axis=(2, 3)).clip(0)
+        return np.sqrt((signal**2 / (signal / detector.exposure + dark_variance)).sum(axis=1))
+
+    positives = significance(positive_fraction=1.0)
+    negatives = significance(positive_fraction=0.0, negatives={kind: 1.0})
+    assert abs(np.log10(np.median(positives) / np.median(negatives))) < 0.5
+    auc = np.mean(positives[:, None] > negatives)
+    assert 0.4 < auc < 0.75, auc

@@ -1,0 +1,279 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""ClusterNet at its edges: files, units, bands, scales, holes; its draws depend on source and seed alone."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from astropy import units as u
+from astropy.nddata import CCDData
+from astropy.wcs import WCS
+from fake_stream import FakeStream
+
+from clustercnn import MultiBandImage
+from clustercnn.estimate import FLAGS
+from clustercnn.instruments import Instrument
+from clustercnn.network import ClusterNet
+
+RATE = u.electron / u.s
+BANDS = ("F336W", "F438W", "F814W")
+STREAM = FakeStream()
+
+
+@pytest.fixture(scope="module", name="nets")
+def fixture_nets():
+    """One barely trained network of each kind."""
+    nets = {}
+    for head in ("flow", "grid"):
+        for scaling in ("fixed", "renormalized"):
+            net = ClusterNet(head=head, scaling=scaling, shape=(24, 24))
+            net.fit(STREAM, samples=320, batch_size=32, validation_samples=32, progress=False, device="cpu")
+            nets[head, scaling] = net
+    return nets
+
+
+@pytest.fixture(name="net")
+def fixture_net(nets):
+    return nets["flow", "fixed"]
+
+
+@pytest.fixture(scope="module", name="stamps")
+def fixture_stamps():
+    return STREAM.batch(5000, 10)["pixels"].numpy() * RATE
+
+
+def mosaic(bands=BANDS, pixel_scale=0.04, unit=RATE, factor=1.0, dtype=np.float32):
+    """An image of noise, with a WCS."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval, wcs.wcs.crpix = [204.25, -29.87], [40, 30]
+    wcs.wcs.cdelt = [-pixel_scale / 3600, pixel_scale / 3600]
+    images = {}
+    for band in bands:
+        rng = np.random.default_rng(BANDS.index(band) if band in BANDS else 9)
+        pixels = (factor * rng.normal(0.1, 0.05, (60, 80))).astype(dtype)
+        images[band] = CCDData(pixels, unit=unit, wcs=wcs)
+    return MultiBandImage(images)
+
+
+POSITIONS = np.array([[30.2, 30.4], [40.3, 29.6], [50.1, 35.7]])
+
+
+def test_repr_and_contract(net):
+    text = repr(net)
+    assert "flow head" in text and "fixed scaling" in text and "trained on 320 mocks" in text
+    assert net.contract["pixel_scale"] == 0.04 and tuple(net.contract["bands"]) == BANDS
+    assert set(net.training["versions"]) >= {"torch", "numpy", "zuko", "clustercnn"}
+    assert isinstance(net.module, torch.nn.Module) and not isinstance(net, torch.nn.Module)
+
+
+@pytest.mark.parametrize("kind", [("flow", "fixed"), ("grid", "renormalized")])
+def test_save_and_load(nets, kind, stamps, tmp_path):
+    net = nets[kind]
+    path = tmp_path / "net.safetensors"
+    net.save(path, extra={"seed": 1})
+    again = ClusterNet.load(path)
+    assert again.config == net.config and again.training["seed"] == 1
+    assert again.space == net.space and again.bands == net.bands
+    one, two = (n.predict(stamps, draws=50) for n in (net, again))
+    # Half precision moves the answers by much less than their width.
+    assert np.abs(one.draws - two.draws).mean() < 0.02 * one.draws.std()
+    assert one.p_cluster == pytest.approx(two.p_cluster, abs=5e-3)
+    again.save(path)
+    assert np.array_equal(ClusterNet.load(path).predict(stamps, draws=50).draws, two.draws)
+
+
+def test_resnet50_without_photometry_round_trip(tmp_path):
+    stream = FakeStream(shape=(32, 32))
+    net = ClusterNet(encoder="resnet50", photometry=False, shape=(32, 32))
+    net.fit(stream, samples=16, batch_size=8, validation_samples=0, progress=False, device="cpu")
+    net.save(tmp_path / "a.safetensors")
+    stamps = stream.batch(0, 3)["pixels"].numpy() * RATE
+    one, two = (n.predict(stamps, draws=20) for n in (net, ClusterNet.load(tmp_path / "a.safetensors")))
+    assert np.abs(one.draws - two.draws).mean() < 0.02 * one.draws.std()
+
+
+def test_load_refuses_weights_of_another_network(net, tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    monkeypatch.setitem(net.config, "head", "grid")
+    net.save(path)
+    with pytest.raises(ValueError, match="does not hold the weights"):
+        ClusterNet.load(path)
+    monkeypatch.delitem(net.config, "head")
+    monkeypatch.setitem(net.config, "heads", "grid")
+    net.save(path)
+    with pytest.raises(ValueError, match="incomplete header"):
+        ClusterNet.load(path)
+
+
+def test_from_pretrained_lists_what_there_is():
+    with pytest.raises(ValueError, match="name must be one of .* not 'm31'"):
+        ClusterNet.from_pretrained("m31")
+
+
+@pytest.mark.parametrize("head", ["flow", "grid"])
+def test_draws_do_not_depend_on_the_batch(nets, head, stamps):
+    net = nets[head, "fixed"]
+    whole = net.predict(stamps, draws=30, rng=3)
+    parts = net.predict(stamps, draws=30, rng=3, batch_size=3)
+    # A cell of the grid may flip where a rounding error meets its edge.
+    close = np.isclose(whole.draws, parts.draws, atol=1e-4)
+    assert close.mean() > (0.999 if head == "grid" else 0.99999)
+    assert np.array_equal(whole.draws, net.predict(stamps, draws=30, rng=3).draws)
+    assert not np.array_equal(whole.draws, net.predict(stamps, draws=30, rng=4).draws)
+    assert whole.visibility_draws == pytest.approx(parts.visibility_draws, rel=1e-2)
+
+
+def test_sampling_is_cheap():
+    net = ClusterNet()
+    pixels = FakeStream(shape=(64, 64)).batch(0, 100)["pixels"]
+    normals = torch.randn(100, 100, 6, generator=torch.Generator().manual_seed(0))
+    spent = []
+    with torch.inference_mode():
+        for task in (lambda: net.module(pixels), lambda: net.module.answer(pixels, normals)):
+            task()
+            began = time.process_time()
+            task()
+            spent.append(time.process_time() - began)
+    assert spent[1] - spent[0] < 10 * spent[0]
+
+
+def test_predict_stays_within_the_prior(net, stamps):
+    estimate = net.predict(stamps, draws=100)
+    lower, upper = net.space.bounds.T
+    assert np.all((estimate.draws >= lower - 1e-5) & (estimate.draws <= upper + 1e-5))
+    assert np.all(estimate.visibility_draws > 0)
+    assert np.all((estimate.p_cluster >= 0) & (estimate.p_cluster <= 1))
+    assert estimate.meta["draws"] == 100
+
+
+def test_no_stamps(net):
+    estimate = net.predict(np.zeros((0, 3, 24, 24)) * RATE)
+    assert len(estimate) == 0 and len(estimate.to_table()) == 0
+
+
+def test_units(net, nets, stamps):
+    expected = net.predict(stamps, draws=20)
+    same = net.predict((stamps * 60).value * u.electron / u.min, draws=20)
+    assert np.allclose(expected.draws, same.draws, atol=1e-3)
+    with pytest.raises(TypeError, match="Quantity of stamps such as array"):
+        net.predict(stamps.value)
+    with pytest.raises(u.UnitsError, match="electron / s"):
+        net.predict(stamps.value * u.nJy)
+    free = nets["flow", "renormalized"]
+    one, two = free.predict(stamps, draws=20), free.predict((7 * stamps.value + 3) * u.dimensionless_unscaled, draws=20)
+    assert np.allclose(one.draws, two.draws, atol=5e-3)
+
+
+def test_big_endian(net, stamps):
+    swapped = stamps.astype(">f4")
+    assert np.array_equal(net.predict(swapped, draws=9).draws, net.predict(stamps, draws=9).draws)
+
+
+def test_wrong_stamps(net, stamps):
+    for bad in (stamps[:, :2], stamps[..., :20], stamps[0]):
+        with pytest.raises(ValueError, match=r"must have shape \(n, 3, 24, 24\)"):
+            net.predict(bad)
+    with pytest.raises(ValueError, match="positions go with a MultiBandImage"):
+        net.predict(stamps, POSITIONS)
+
+
+def test_scale_and_distance(net, stamps):
+    net.predict(stamps, pixel_scale=0.0396 * u.arcsec, distance=4.5 * u.Mpc, draws=2)
+    net.predict(stamps, pixel_scale=0.04 * u.arcsec / u.pix, draws=2)
+    with pytest.raises(ValueError, match="pixel scale is 0.05 arcsec per pixel, but the network was trained at 0.04"):
+        net.predict(stamps, pixel_scale=0.05 * u.arcsec)
+    with pytest.raises(ValueError, match="distance is 10 Mpc, but"):
+        net.predict(stamps, distance=10 * u.Mpc)
+    with pytest.raises(TypeError, match="pixel_scale must be a Quantity"):
+        net.predict(stamps, pixel_scale=0.04)
+    with pytest.raises(ValueError, match="pixel scale is 0.05"):
+        net.predict(mosaic(pixel_scale=0.05), POSITIONS)
+
+
+def test_holes(net, stamps):
+    broken = stamps.copy()
+    broken[2, 1, 3:6, 4] = np.nan
+    broken[7, 0] = np.nan
+    with pytest.raises(ValueError, match='2 stamp.* number 2, .*nan="mask"'):
+        net.predict(broken)
+    estimate = net.predict(broken, nan="mask", batch_size=4)
+    assert estimate.flags.tolist() == [0, 0, FLAGS["masked pixels"], 0, 0, 0, 0, FLAGS["empty band"], 0, 0]
+    assert np.isnan(broken[2, 1, 3, 4])  # the caller's array is left alone
+    with pytest.raises(ValueError, match="nan must be"):
+        net.predict(stamps, nan="ignore")
+
+
+def test_images_and_order_of_bands(net):
+    images = mosaic()
+    estimate = net.predict(images, POSITIONS, draws=20)
+    stamps = images.cutouts(POSITIONS, (24, 24))
+    assert np.array_equal(estimate.draws, net.predict(stamps, draws=20).draws)
+    shuffled = mosaic(("F814W", "F555W", "F336W", "F438W"))
+    assert np.allclose(net.predict(shuffled, POSITIONS, draws=20).draws, estimate.draws)
+    sky = images.wcs.pixel_to_world(*POSITIONS.T)
+    assert np.allclose(net.predict(images, sky, draws=20).draws, estimate.draws)
+    with pytest.raises(ValueError, match=r"images lack the bands \['F438W'\]"):
+        net.predict(mosaic(("F336W", "F814W")), POSITIONS)
+    with pytest.raises(ValueError, match="positions must be given"):
+        net.predict(images)
+    with pytest.raises(ValueError, match='nan="mask"'):
+        net.predict(images, [[2.0, 2.0]])
+    assert net.predict(images, [[2.0, 2.0]], nan="mask").flags.tolist() == [FLAGS["masked pixels"]]
+
+
+def test_zero_points(net):
+    instrument = Instrument.from_name("HST/WFC3/UVIS/M83")
+    images = mosaic()
+    steps = [instrument.zero_point(band).to_value(u.mag) - 24.0 for band in BANDS]
+    stamps = images.cutouts(POSITIONS, (24, 24)) * (10 ** (-0.4 * np.array(steps)))[:, None, None]
+    with_instrument = net.predict(images, POSITIONS, draws=20, instrument=instrument)
+    assert np.allclose(with_instrument.draws, net.predict(stamps, draws=20).draws, atol=1e-3)
+
+
+def test_activation_map(nets, stamps):
+    cube, edges = nets["grid", "fixed"].activation_map(stamps)
+    assert cube.shape == (10, 20, 10, 14)
+    assert cube.sum(axis=(1, 2, 3)) == pytest.approx(1, abs=1e-5)
+    assert list(edges) == ["age", "a_v", "mass"]
+    assert edges["age"].unit.is_equivalent(u.yr) and len(edges["age"]) == 21
+    with pytest.raises(ValueError, match="needs a network with head='grid'"):
+        nets["flow", "fixed"].activation_map(stamps)
+    # The draws follow the cube.
+    estimate = nets["grid", "fixed"].predict(stamps, draws=2000)
+    _, density = estimate.marginal("age")
+    assert density * np.diff(np.log10(edges["age"].value)) == pytest.approx(cube.sum(axis=(2, 3)), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "match"),
+    [
+        ({"encoder": "vgg"}, "encoder must be one of"),
+        ({"head": "mdn"}, "head must be one of"),
+        ({"scaling": "log"}, "scaling must be one of"),
+        ({"bands": ("F336W", "F336W")}, "different names"),
+        ({"bands": ()}, "different names"),
+        ({"scales": {"F999W": 1.0}}, "scales must be given"),
+    ],
+)
+def test_bad_constructor(keywords, match):
+    with pytest.raises(ValueError, match=match):
+        ClusterNet(**keywords)
+
+
+def test_scales_of_other_bands_come_from_the_stream(tmp_path):
+    stream = FakeStream(bands=("F555W", "F814W"))
+    net = ClusterNet(bands=stream.bands, shape=(24, 24))
+    net.fit(stream, samples=32, batch_size=16, validation_samples=0, progress=False, device="cpu")
+    assert net.config["scales"]["F814W"] == 0.05
+    assert net.config["scales"]["F555W"] == pytest.approx(0.02, rel=0.2)
+    net.save(tmp_path / "a.safetensors")
+    assert ClusterNet.load(tmp_path / "a.safetensors").module.scales.tolist() == pytest.approx(
+        list(net.config["scales"].values())
+    )
+
+
+def test_constructor_seed():
+    one, two, three = (ClusterNet(shape=(24, 24), rng=seed).module.merge[0].weight for seed in (1, 1, 2))
+    assert torch.equal(one, two) and not torch.equal(one, three)

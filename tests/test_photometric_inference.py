@@ -1,0 +1,85 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""
+Stochastic aperture photometry: it measures what it should, and its posteriors hold the truth.
+"""
+
+import numpy as np
+import pytest
+from astropy import units as u
+
+from clustercnn.calibration import coverage
+from clustercnn.images import MultiBandImage
+from clustercnn.instruments import Instrument
+from clustercnn.parameters import ParameterSpace
+from clustercnn.photometric_inference import RADII, StochasticPhotometry, _measure, _weights
+from clustercnn.simulation import BackgroundFields, MockStream
+
+UNIT = u.electron / u.s
+M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
+
+
+@pytest.fixture(name="stream", scope="module")
+def fixture_stream():
+    """Clusters alone, on an empty sky."""
+    empty = BackgroundFields([np.zeros((3, 64, 64))])
+    return MockStream(ParameterSpace.paper(), M83, background=empty, rng=4, positive_fraction=1.0)
+
+
+@pytest.fixture(name="peer", scope="module")
+def fixture_peer(stream):
+    return StochasticPhotometry(stream, samples=2048, effective=50)
+
+
+def test_fluxes_of_a_flat_source():
+    y, x = np.mgrid[:64, :64]
+    disc = (np.hypot(x - 31.5, y - 31.5) < 15).astype(float)
+    fluxes, errors = _measure(np.stack([disc + 7, 3 * disc])[None])
+    areas = np.pi * np.diff([0, *np.square(RADII)])
+    np.testing.assert_allclose(fluxes[0], [*areas, *(3 * areas)], rtol=1e-6)
+    assert (errors > 0).all()
+
+
+def test_weights_widen_until_enough_have_a_say():
+    distance = np.linspace(0, 1e4, 1000)
+    weights, number = _weights(distance, 50)
+    assert number == pytest.approx(50, rel=0.05)
+    assert weights.sum() == pytest.approx(1)
+    # no wider than it must be
+    assert _weights(np.zeros(100), 50)[1] == pytest.approx(100)
+
+
+def test_posteriors_hold_the_truth(stream, peer):
+    batch = stream.batch(2**20, 256)
+    truth = peer.space.from_coordinates(batch["parameters"].numpy())
+    estimate = peer.predict(batch["pixels"].numpy() * UNIT, rng=1)
+    assert len(estimate) == 256 and estimate.p_cluster is None
+    assert (estimate.effective_sample_size >= 49).all()
+    table = coverage(estimate, truth, levels=(0.68,))
+    # a kernel can only widen a posterior
+    assert (table["coverage"] > 0.6).all()
+    error = np.log10((estimate.mass / truth["mass"]).value)
+    prior = np.log10((np.median(truth["mass"]) / truth["mass"]).value)
+    assert np.median(np.abs(error)) < 0.7 * np.median(np.abs(prior))
+
+
+def test_same_seed_same_draws(stream, peer):
+    stamps = stream.batch(0, 4)["pixels"].numpy() * UNIT
+    np.testing.assert_array_equal(peer.predict(stamps, rng=3).draws, peer.predict(stamps, rng=3).draws)
+
+
+def test_images_and_stamps_agree(stream, peer):
+    stamp = stream.batch(0, 1)["pixels"].numpy()
+    images = MultiBandImage({band: plane * UNIT for band, plane in zip(M83.bands, stamp[0])})
+    at_center = peer.predict(images, [(31.5, 31.5)], rng=3)
+    np.testing.assert_array_equal(at_center.draws, peer.predict(stamp * UNIT, rng=3).draws)
+
+
+def test_errors(stream, peer):
+    with pytest.raises(TypeError, match="images must be a MultiBandImage with positions, or stamps such as"):
+        peer.predict(np.zeros((1, 3, 64, 64)))
+    with pytest.raises(u.UnitsError):
+        peer.predict(np.zeros((1, 3, 64, 64)) * u.m)
+    with pytest.raises(ValueError, match="the 3 bands of the library"):
+        peer.predict(np.zeros((1, 2, 64, 64)) * UNIT)
+    with pytest.raises(ValueError, match="effective must be at most the number of clusters in the library, 32, not 100"):
+        StochasticPhotometry(stream, samples=32)

@@ -1,0 +1,277 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""
+The stream: sample i depends on the seed and i alone, and its labels say what is in its pixels.
+"""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from astropy import units as u
+from small_stream import FIELD, M83, PSF, SPACE, dark, make_stream
+
+from clustercnn.instruments import Instrument
+from clustercnn.parameters import Parameter, ParameterSpace
+from clustercnn.simulation import NEGATIVES, BackgroundFields, Detector
+from clustercnn.simulation.background import star_rates
+from clustercnn.simulation.population import StarTables
+from clustercnn.stellar.extinction import band_extinction
+
+
+@pytest.fixture(name="stream", scope="module")
+def fixture_stream():
+    """A stream of small stamps with seed 1; streams have no state."""
+    return make_stream()
+
+
+@pytest.fixture(name="samples", scope="module")
+def fixture_samples(stream):
+    """Its first 320 samples; read only."""
+    return stream.batch(0, 320)
+
+
+def assert_same(first, second):
+    assert list(first) == list(second)
+    for name in first:
+        np.testing.assert_array_equal(first[name].numpy(), second[name].numpy(), err_msg=name)
+
+
+def part(batch, start, stop):
+    return {name: values[start:stop] for name, values in batch.items()}
+
+
+class Batches(torch.utils.data.Dataset):
+    """Batches of 9 samples."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, i):
+        return self.stream.batch(9 * i, 9)
+
+
+def test_what_a_batch_is(samples):
+    assert {name: tuple(values.shape) for name, values in samples.items()} == {
+        "pixels": (320, 3, 24, 24), "parameters": (320, 4), "is_cluster": (320,), "visibility": (320,),
+    }
+    assert all(values.dtype == torch.float32 and values.device.type == "cpu" for values in samples.values())
+    assert torch.isfinite(samples["pixels"]).all()
+    # apart in memory, as collating and pinning need it
+    assert all(values.is_contiguous() for values in samples.values())
+
+
+@pytest.mark.parametrize(("start", "size"), [(0, 1), (5, 3), (31, 2), (32, 32), (17, 80), (300, 20), (63, 1)])
+def test_a_sample_does_not_depend_on_its_batch(stream, samples, start, size):
+    assert_same(stream.batch(start, size), part(samples, start, start + size))
+
+
+def test_a_sample_does_not_depend_on_what_came_before(samples):
+    fresh = make_stream()
+    assert_same(fresh.batch(150, 4), part(samples, 150, 154))
+    assert_same(fresh.batch(10, 4), part(samples, 10, 14))
+
+
+# Workers are forked; from Python 3.12 on that warns where torch has started threads.
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_sample_does_not_depend_on_workers(stream, samples, workers):
+    loader = torch.utils.data.DataLoader(Batches(stream), batch_size=None, num_workers=workers, generator=torch.Generator())
+    batches = list(loader)
+    assert len(batches) == 5
+    for i, batch in enumerate(batches):
+        assert_same(batch, part(samples, 9 * i, 9 * i + 9))
+
+
+def test_a_sample_does_not_depend_on_threads(stream, samples):
+    threads = torch.get_num_threads()
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            assert_same(stream.batch(64, 32), part(samples, 64, 96))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_far_samples(stream):
+    """Validation takes samples that training never reaches."""
+    far = stream.batch(2**40, 3)
+    assert_same(far, stream.batch(2**40, 3))
+    assert not torch.equal(far["pixels"], stream.batch(0, 3)["pixels"])
+
+
+def test_samples_differ(samples):
+    pixels = samples["pixels"].numpy()
+    assert len({stamp.tobytes() for stamp in pixels}) == 320
+    parameters = samples["parameters"].numpy()
+    assert len(np.unique(parameters[np.isfinite(parameters[:, 0]), 0])) == np.isfinite(parameters[:, 0]).sum()
+
+
+def test_seeds(samples):
+    first = part(samples, 0, 8)
+    for same in (1, np.random.SeedSequence(1)):
+        assert_same(make_stream(same).batch(0, 8), first)
+    for other in (2, np.random.SeedSequence(1).spawn(1)[0], np.random.default_rng(1), None):
+        batch = make_stream(other).batch(0, 8)
+        assert np.mean(batch["pixels"].numpy() != first["pixels"].numpy()) > 0.9
+    generators = [make_stream(np.random.default_rng(3)) for _ in range(2)]
+    assert_same(generators[0].batch(0, 3), generators[1].batch(0, 3))
+
+
+def test_labels(samples):
+    is_cluster = samples["is_cluster"].numpy()
+    assert set(is_cluster) == {0.0, 1.0}
+    assert is_cluster.mean() == pytest.approx(0.6, abs=4 * (0.24 / 320) ** 0.5)
+    positive = is_cluster == 1
+    for name in ("parameters", "visibility"):
+        assert np.all(np.isfinite(samples[name].numpy()[positive]))
+        assert np.all(np.isnan(samples[name].numpy()[~positive]))
+    assert np.all(samples["visibility"].numpy()[positive] > 0)
+    unit = SPACE.to_unit(samples["parameters"].numpy()[positive])
+    assert np.all((unit >= -1e-6) & (unit <= 1 + 1e-6))
+    assert np.all(unit.min(axis=0) < 0.05) and np.all(unit.max(axis=0) > 0.95)
+    # flat in each coordinate: standard deviation 1 / sqrt(12)
+    np.testing.assert_allclose(unit.mean(axis=0), 0.5, atol=4 * (1 / 12 / positive.sum()) ** 0.5)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_only_one_class(fraction):
+    batch = make_stream(positive_fraction=fraction).batch(0, 40)
+    assert torch.all(batch["is_cluster"] == fraction)
+    assert torch.isnan(batch["visibility"]).all() == (fraction == 0)
+
+
+def test_a_plain_field_is_background_and_noise():
+    """Mean and scatter of stamps without any source are those of the detector."""
+    flat = BackgroundFields([np.full((3, 24, 24), 0.02)])
+    pixels = make_stream(background=flat, positive_fraction=0.0, negatives={"field": 1.0}).batch(0, 64)["pixels"].numpy()
+    variance = Detector.from_instrument(M83).variance(np.full((3, 1, 1), 0.02))[:, 0, 0]
+    n = 64 * 24 * 24
+    assert np.all(np.abs(pixels.mean(axis=(0, 2, 3)) - 0.02) < 4 * np.sqrt(variance / n))
+    np.testing.assert_allclose(pixels.var(axis=(0, 2, 3)), variance, rtol=0.05)
+
+
+def test_depth_and_correlation_vary_from_stamp_to_stamp(samples):
+    """The same clusters, exposed by up to half a dex longer or shorter, with smoother noise."""
+    field = BackgroundFields([np.full((3, 24, 24), 0.02)])
+    settings = {"background": field, "positive_fraction": 0.0, "negatives": {"field": 1.0}}
+    plain, varied = (make_stream(**settings, **more).batch(0, 64)["pixels"].numpy() for more in ({}, {"depth_scatter": 0.5}))
+    spread = [np.log10(pixels.var(axis=(2, 3))).std(axis=0) for pixels in (plain, varied)]
+    assert np.all(spread[0] < 0.05) and np.all((0.2 < spread[1]) & (spread[1] < 0.6))  # 0.29 dex of photons, 0.58 of the reads
+    smooth = make_stream(**settings, noise_correlation=0.2).batch(0, 64)["pixels"].numpy() - 0.02
+    correlation = (smooth[..., 1:] * smooth[..., :-1]).mean(axis=(1, 2, 3)) / smooth.var(axis=(1, 2, 3))
+    assert -0.1 < correlation.min() < 0.1 < 0.4 < correlation.max() < 0.65
+    deep = make_stream(depth_scatter=0.5, noise_correlation=0.2)
+    batch = deep.batch(0, 40)
+    np.testing.assert_array_equal(batch["parameters"].numpy(), samples["parameters"].numpy()[:40])
+    ratio = (batch["visibility"] / samples["visibility"][:40]).numpy()
+    ratio = ratio[np.isfinite(ratio)]
+    assert ratio.std() > 0.1 and np.all((ratio > 0.3) & (ratio < 3.2))
+    assert_same(deep.batch(30, 5), part(batch, 30, 35))
+    assert (deep.contract["depth_scatter"], deep.contract["noise_correlation"]) == (0.5, 0.2)
+
+
+def test_labels_say_what_is_in_the_pixels():
+    """Light of clusters against the mean light of a population of the label's age, mass and A_V."""
+    small = ParameterSpace([*SPACE.parameters[:3], Parameter("half_light_radius", 0.04 * u.arcsec, 0.06 * u.arcsec, "log")])
+    stream = make_stream(space=small, background=dark(48, 48), shape=(48, 48), positive_fraction=1.0)
+    batch = stream.batch(0, 192)
+    values = small.from_coordinates(batch["parameters"].numpy())
+    tables = StarTables(M83.passbands)
+    age = [tables.nearest_age(log_age) for log_age in np.log10(values["age"].to_value(u.yr))]
+    light = np.array([tables.mean_luminosity(i) for i in age]) * values["mass"].to_value(u.Msun)[:, None]
+    light *= star_rates(M83, 4.5 * u.Mpc) * 10 ** (-0.4 * values["a_v"].to_value(u.mag)[:, None] * band_extinction(M83.passbands))
+    sums = batch["pixels"].numpy().sum(axis=(2, 3))
+    noise = np.sqrt(Detector.from_instrument(M83).variance(np.zeros((3, 1, 1)))[:, 0, 0] * 48**2)
+    for band in range(3):
+        bright = light[:, band] > 20 * noise[band]
+        assert bright.sum() > 50
+        ratio = np.log10(sums[bright, band] / light[bright, band])
+        assert abs(np.median(ratio)) < 0.04 and np.percentile(np.abs(ratio), 68) < 0.25  # dex
+
+
+def test_visibility_follows_the_pixels():
+    """Of clusters alone in the dark: close to the signal-to-noise ratio in the aperture of the noisy pixels."""
+    batch = make_stream(background=dark(24, 24), positive_fraction=1.0).batch(0, 128)
+    y, x = np.indices((24, 24)) - 11.5
+    inside = np.hypot(x, y) < 4
+    signal = (batch["pixels"].numpy() * inside).sum(axis=(2, 3))
+    detector = Detector.from_instrument(M83)
+    variance = signal.clip(0) / detector.exposure + inside.sum() * detector.variance(np.zeros((3, 1, 1)))[:, 0, 0]
+    expected = np.sqrt((signal.clip(0) ** 2 / variance).sum(axis=1))
+    bright = expected > 20
+    assert bright.sum() > 40
+    np.testing.assert_allclose(batch["visibility"].numpy()[bright], expected[bright], rtol=0.15)
+
+
+def test_sources_lie_within_half_a_pixel():
+    """Light-weighted centres of bright single stars."""
+    stream = make_stream(background=dark(33, 33), shape=(32, 33), positive_fraction=0.0, negatives={"star": 1.0})
+    pixels = stream.batch(0, 128)["pixels"].numpy().sum(axis=1)
+    bright = pixels[pixels.sum(axis=(1, 2)) > 300]
+    assert len(bright) > 15
+    y, x = np.indices((32, 33))
+    for axis, middle in ((x, 16), (y, 15.5)):
+        shift = (bright * axis).sum(axis=(1, 2)) / bright.sum(axis=(1, 2)) - middle
+        assert 0.2 < np.abs(shift).max() < 0.55
+
+
+def test_contract_goes_through_json(stream):
+    contract = stream.contract
+    assert json.loads(json.dumps(contract)) == contract
+    assert contract["bands"] == list(M83.bands) and contract["unit"] == "electron / s"
+    assert contract["stamp_shape"] == [24, 24] and contract["pixel_scale"] == 0.04 and contract["distance_mpc"] == 4.5
+    assert contract["visibility_aperture_radius_pixels"] == 4 and contract["seed"] == 1
+    assert contract["zero_points"]["F814W"] == M83.zero_point("F814W").value
+    assert contract["exposure"] == {"F336W": 1890, "F438W": 1880, "F814W": 1203}
+    assert contract["negatives"] == NEGATIVES and contract["positive_fraction"] == 0.6
+    assert ParameterSpace.from_dict(contract["parameter_space"]) == SPACE
+    assert Instrument.from_dict(contract["instrument"]) == M83
+    for rng in (None, np.random.SeedSequence(7), np.random.default_rng(7)):
+        json.dumps(make_stream(rng).contract)
+
+
+def test_default_background_is_a_pool_of_discs(monkeypatch):
+    """Of the stream's distance, PSF and seed; a small pool stands in for it."""
+    asked = []
+
+    def discs(instrument, rng=None, **settings):
+        asked.append((instrument, rng.generate_state(2).tolist(), settings))
+        return BackgroundFields([FIELD])
+
+    monkeypatch.setattr(BackgroundFields, "discs", discs)
+    for seed in (1, 1, 2):
+        make_stream(seed, background=None, distance=3 * u.Mpc)
+    (instrument, state, settings), again, other = asked
+    assert instrument == M83 and settings == {"distance": 3 * u.Mpc, "psf": PSF}
+    assert state == again[1] != other[1]
+
+
+def test_distance_dims():
+    near, far = (make_stream(distance=d, positive_fraction=1.0).batch(0, 32) for d in (4.5 * u.Mpc, 9000 * u.kpc))
+    np.testing.assert_array_equal(near["parameters"].numpy(), far["parameters"].numpy())
+    assert torch.all(far["visibility"] < near["visibility"])
+
+
+@pytest.mark.parametrize(("settings", "error", "message"), [
+    ({"positive_fraction": 1.2}, ValueError, "positive_fraction must lie in 0..1, not 1.2"),
+    ({"positive_fraction": np.nan}, ValueError, "positive_fraction must lie in 0..1"),
+    ({"distance": 4.5}, TypeError, "distance must be a Quantity"),
+    ({"distance": 4.5 * u.mag}, u.UnitsError, "distance must have a unit"),
+    ({"background": BackgroundFields([np.zeros((2, 64, 64))])}, ValueError, "background must have the 3 bands .* not 2"),
+    ({"background": BackgroundFields([np.zeros((1, 64, 64))])}, ValueError, "background must have the 3 bands .* not 1"),
+])
+def test_broken_streams(settings, error, message):
+    with pytest.raises(error, match=message):
+        make_stream(**settings)
+
+
+def test_broken_batches(stream):
+    for start, size in [(-1, 4), (0, 0)]:
+        with pytest.raises(ValueError, match="start must be 0 or more and size at least 1"):
+            stream.batch(start, size)
+    with pytest.raises(ValueError, match="no larger than the fields"):
+        make_stream(shape=(64, 64)).batch(0, 1)

@@ -1,0 +1,148 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""The loop learns, and neither workers nor an interruption change what it learns."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from astropy import units as u
+from fake_stream import FakeStream
+
+from clustercnn.network import ClusterNet, TrainingHistory
+from clustercnn.network.training import one_cycle
+
+SHORT = {"batch_size": 16, "validation_samples": 32, "validate_every": 64, "progress": False, "device": "cpu"}
+
+
+def make(**keywords):
+    return ClusterNet(shape=(24, 24), **keywords)
+
+
+def weights(net):
+    return torch.cat([p.detach().flatten() for p in net.module.parameters()])
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """An uninterrupted training."""
+    net = make()
+    return net, net.fit(FakeStream(), samples=160, **SHORT)
+
+
+def test_history(reference):
+    _, history = reference
+    assert isinstance(history, TrainingHistory)
+    assert history["samples"].tolist() == [64, 128, 160]
+    assert history["time"].unit == u.s and history["rate"].unit == 1 / u.s
+    assert history["learning_rate"][-1] < 2e-4
+    assert np.all(np.isfinite(history["nll"])) and np.all((history["auc"] >= 0) & (history["auc"] <= 1))
+
+
+@pytest.mark.parametrize("head", ["flow", "grid"])
+def test_learns(head):
+    net = make(head=head)
+    history = net.fit(
+        FakeStream(), samples=3200, **SHORT | {"batch_size": 32, "validate_every": 800, "validation_samples": 256}
+    )
+    assert history["nll"][-1] < (2.3 if head == "flow" else 2.9)  # the flat prior has 3.06
+    assert history["auc"][-1] > 0.8
+    assert net.training["validation"]["nll"] == history["nll"][-1]
+
+
+def test_same_seed_same_weights_and_workers_do_not_matter(reference):
+    net = make()
+    net.fit(FakeStream(), samples=160, workers=1, **SHORT)
+    assert torch.allclose(weights(net), weights(reference[0]), atol=1e-5)
+
+
+class Interrupting(FakeStream):
+    """A stream that sends its own process a signal at one of its batches."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def batch(self, start, size):
+        if start == 80:
+            os.kill(os.getpid(), self.number)
+        return super().batch(start, size)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interruption_and_resume(reference, tmp_path, number):
+    path = tmp_path / "state"
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt, match="after 96 samples"):
+        make().fit(Interrupting(number), samples=160, checkpoint=path, **SHORT)
+    assert signal.getsignal(number) is before
+    net = make(rng=5)  # the checkpoint's weights count, not the new ones
+    history = net.fit(FakeStream(), samples=160, checkpoint=path, **SHORT)
+    assert torch.equal(weights(net), weights(reference[0]))
+    assert history["samples"].tolist() == [64, 128, 160]
+    assert history["nll"][0] == pytest.approx(reference[1]["nll"][0])
+    assert history["train_nll"][-1] == pytest.approx(reference[1]["train_nll"][-1])
+    assert not path.exists()
+
+
+def test_checkpoint_of_another_training(tmp_path):
+    path = tmp_path / "state"
+    with pytest.raises(KeyboardInterrupt):
+        make().fit(Interrupting(signal.SIGINT), samples=160, checkpoint=path, **SHORT)
+    with pytest.raises(ValueError, match="another training .different: learning_rate"):
+        make().fit(FakeStream(), samples=160, checkpoint=path, learning_rate=1e-3, **SHORT)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        make().fit(FakeStream(), samples=160, checkpoint=path, **SHORT)
+
+
+def test_checkpoints_by_time(tmp_path):
+    path = tmp_path / "state"
+    seen = []
+
+    class Watching(FakeStream):
+        def batch(self, start, size):
+            seen.append(path.exists())
+            return super().batch(start, size)
+
+    make().fit(Watching(), samples=64, checkpoint=path, checkpoint_minutes=0, **SHORT | {"validation_samples": 0})
+    assert seen == [False, True, True, True]
+
+
+def test_loss_that_is_not_finite():
+    class Broken(FakeStream):
+        def batch(self, start, size):
+            batch = super().batch(start, size)
+            if start == 32:
+                batch["pixels"][3, 1, 5, 5] = np.nan
+            return batch
+
+    with pytest.raises(FloatingPointError, match="samples 32 to 47 .* 1 of these stamps"):
+        make().fit(Broken(), samples=160, **SHORT)
+
+
+def test_separate_validation_stream_and_one_class():
+    history = make().fit(FakeStream(), samples=32, validation=FakeStream(seed=3, only_clusters=True), **SHORT)
+    assert np.isnan(history["auc"][-1])
+
+
+@pytest.mark.parametrize(
+    ("keywords", "match"), [({"samples": 0}, "samples must be"), ({"batch_size": 1}, "batch_size must be")]
+)
+def test_bad_arguments(keywords, match):
+    with pytest.raises(ValueError, match=match):
+        make().fit(FakeStream(), **{"samples": 32} | SHORT | keywords)
+
+
+def test_stream_must_fit_the_network():
+    with pytest.raises(ValueError, match="the stream has bands"):
+        make().fit(FakeStream(bands=("F336W", "F814W", "F438W")), samples=32, **SHORT)
+    with pytest.raises(ValueError, match="stamps of shape"):
+        make().fit(FakeStream(shape=(32, 32)), samples=32, **SHORT)
+
+
+def test_one_cycle():
+    rates = [one_cycle(f) for f in np.linspace(0, 1, 101)]
+    assert max(rates) == 1 and rates[0] == pytest.approx(0.04) and rates[-1] == pytest.approx(0, abs=1e-12)
+    assert np.all(np.diff(rates[:11]) > 0) and np.all(np.diff(rates[10:]) < 0)
