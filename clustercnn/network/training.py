@@ -85,7 +85,7 @@ def train(
         As usual; the learning rate is the peak of the cycle.
     workers : int
         Processes that make batches, each with one thread; 0 makes them in this process. On a CPU the training itself then
-        uses that many threads fewer. The order never depends on it.
+        uses that many threads fewer. The samples and their order never depend on it.
     device : str or `~torch.device`
         Where to train.
     validation : object, optional
