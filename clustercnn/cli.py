@@ -18,8 +18,8 @@ __all__ = ["main"]
 
 INSTRUMENT = "HST/WFC3/UVIS/M83"
 DISTANCE = 4.5 * u.Mpc
-# Most candidates are stars, so that a cluster is to be believed only well above even odds.
-P_CLUSTER = 0.95
+# Even odds where one candidate in a hundred is a cluster: `ClusterEstimate.p_cluster_at`(0.01) = 0.5.
+P_CLUSTER = 0.99
 
 
 def main(argv=None):

@@ -400,7 +400,7 @@ def _plot_marginal(estimate, i, name, truth, ax):
 # ------------------------------------------------------------------------------------------------------ one field at once
 
 
-def plot_overview(images, truth, catalog, pairs, estimate, p_min=0.95):
+def plot_overview(images, truth, catalog, pairs, estimate, p_min=0.99):
     """
     A field of injected clusters and what was found of them, on one page.
 
