@@ -91,6 +91,8 @@ def _parser():
     predict.add_argument("--out", type=Path, default=Path("catalog.ecsv"), help="catalogue, in any format that astropy writes")
     predict.add_argument("--positions", type=Path, help="table with x_centroid, y_centroid; default: find candidates")
     predict.add_argument("--draws", type=int, default=200, help="posterior draws per source")
+    predict.add_argument("--instrument", help="name of a preset, for images that are not in electron/s")
+    predict.add_argument("--distance", type=float, help="of the galaxy, Mpc; checked against the network's")
     _add_model(predict)
     _add_seed(predict)
     _add_device(predict)
@@ -253,12 +255,15 @@ def _train(arguments):
 def _predict(arguments):
     from astropy.table import QTable
 
+    from clustercnn.instruments import Instrument
     from clustercnn.survey import make_catalog
 
     positions = QTable.read(arguments.positions) if arguments.positions else None
+    instrument = Instrument.from_name(arguments.instrument) if arguments.instrument else None
+    distance = arguments.distance * u.Mpc if arguments.distance else None
     net = _network(arguments.model)
     catalog = make_catalog(_images(arguments.images), net, positions=positions, draws=arguments.draws, rng=arguments.seed,
-                           device=arguments.device, progress=True)
+                           device=arguments.device, instrument=instrument, distance=distance, progress=True)
     _write(catalog, arguments.out)
     print(f"{len(catalog)} sources in {arguments.out}, {np.sum(catalog['p_cluster'] >= P_CLUSTER)} of them "
           f"with p_cluster >= {P_CLUSTER:g}")

@@ -15,7 +15,7 @@ __all__ = ["FLAGS", "ClusterEstimate"]
 #: Bits of the ``flags`` column.
 FLAGS = {
     "masked pixels": 1,  # pixels of the stamp were missing and have been filled
-    "empty band": 2,  # a whole band of the stamp was missing
+    "no answer": 2,  # a whole band, or pixels within 4 of the centre, were missing: the posterior is the prior
     "few effective draws": 4,  # a reweighted posterior rests on fewer than 20 draws
 }
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 from astropy import units as u
 from astropy.nddata import CCDData
+from astropy.utils.exceptions import AstropyUserWarning
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 from fake_stream import FakeStream
 
@@ -57,6 +59,7 @@ def mosaic(bands=BANDS, pixel_scale=0.04, unit=RATE, factor=1.0, dtype=np.float3
     return MultiBandImage(images)
 
 
+NO_ANSWER = FLAGS["masked pixels"] | FLAGS["no answer"]
 POSITIONS = np.array([[30.2, 30.4], [40.3, 29.6], [50.1, 35.7]])
 
 
@@ -199,7 +202,7 @@ def test_holes(net, stamps):
     with pytest.raises(ValueError, match='2 stamp.* number 2, .*nan="mask"'):
         net.predict(broken)
     estimate = net.predict(broken, nan="mask", batch_size=4)
-    assert estimate.flags.tolist() == [0, 0, FLAGS["masked pixels"], 0, 0, 0, 0, FLAGS["empty band"], 0, 0]
+    assert estimate.flags.tolist() == [0, 0, FLAGS["masked pixels"], 0, 0, 0, 0, NO_ANSWER, 0, 0]
     assert np.isnan(broken[2, 1, 3, 4])  # the caller's array is left alone
     with pytest.raises(ValueError, match="nan must be"):
         net.predict(stamps, nan="ignore")
@@ -219,8 +222,62 @@ def test_images_and_order_of_bands(net):
     with pytest.raises(ValueError, match="positions must be given"):
         net.predict(images)
     with pytest.raises(ValueError, match='nan="mask"'):
-        net.predict(images, [[2.0, 2.0]])
-    assert net.predict(images, [[2.0, 2.0]], nan="mask").flags.tolist() == [FLAGS["masked pixels"]]
+        net.predict(images, [[8.0, 8.0]])
+    at_edge = net.predict(images, [[8.0, 8.0], [2.0, 2.0], [5000.0, 3.0]], nan="mask")
+    assert at_edge.flags.tolist() == [FLAGS["masked pixels"], NO_ANSWER, NO_ANSWER]
+
+
+def test_bands_that_the_network_does_not_need(net):
+    """What they hold, and whether an instrument knows them, is of no interest."""
+    images = mosaic()
+    broken = CCDData(np.full((60, 80), np.nan), unit=RATE)
+    more = MultiBandImage({"F275W": broken} | {band: images[band] for band in images.bands})
+    expected = net.predict(images, POSITIONS, draws=5).draws
+    assert np.array_equal(net.predict(more, POSITIONS, draws=5).draws, expected)
+
+
+def test_no_answer_is_the_prior(net, stamps):
+    broken = np.concatenate([stamps[:1]] * 3)
+    broken[1, 2] = np.nan
+    broken[2, 1, 12, 14] = np.nan
+    estimate = net.predict(broken, draws=1000, nan="mask")
+    assert estimate.flags.tolist() == [0, NO_ANSWER, NO_ANSWER]
+    assert estimate.p_cluster[1:].tolist() == [0.5, 0.5] and np.isnan(estimate.visibility[1:]).all()
+    unit = net.space.to_unit(estimate.draws[1:]).reshape(-1, 4)
+    assert np.all(np.abs(unit.mean(axis=0) - 0.5) < 4 * np.sqrt(1 / 12 / 2000))
+    assert np.allclose(estimate.draws[:1], net.predict(stamps[:1], draws=1000).draws, atol=1e-5)
+    assert np.isnan(estimate.to_table()["visibility"][1])
+
+
+def test_masked_stamps(net, stamps):
+    masked = Masked(stamps, mask=np.zeros(stamps.shape, bool))
+    assert np.array_equal(net.predict(masked, draws=5).draws, net.predict(stamps, draws=5).draws)
+    masked.mask[3, :, 10:14, 10:14] = True
+    with pytest.raises(ValueError, match="number 3, hold NaN, masked"):
+        net.predict(masked)
+    assert net.predict(masked, draws=5, nan="mask").flags.tolist() == [0, 0, 0, NO_ANSWER, 0, 0, 0, 0, 0, 0]
+
+
+def test_not_trained(stamps):
+    with pytest.warns(AstropyUserWarning, match="not been trained"):
+        ClusterNet(shape=(24, 24)).predict(stamps, draws=2)
+
+
+def test_another_instrument():
+    """Passbands, pixel scale and depth of an instrument are compared with those of the training."""
+    net = ClusterNet.from_pretrained("m83")
+    stamps = np.zeros((1, 3, 64, 64)) * RATE
+    m83 = Instrument.from_name("HST/WFC3/UVIS/M83").to_dict()
+    net.predict(stamps, draws=2, instrument=Instrument.from_dict(m83))
+    deeper = Instrument.from_dict(m83 | {"exposure": m83["exposure"] | {"F438W": 8000}})
+    with pytest.warns(AstropyUserWarning, match="F438W was exposed 4.3 times as long"):
+        net.predict(stamps, draws=2, instrument=deeper)
+    coarse = Instrument.from_dict(m83 | {"pixel_scale": 0.05})
+    with pytest.raises(ValueError, match="pixel scale is 0.05"):
+        net.predict(stamps, instrument=coarse)
+    other = Instrument.from_dict(m83 | {"passbands": m83["passbands"] | {"F814W": "ACS_WFC_F814W"}})
+    with pytest.raises(ValueError, match="band F814W .* ACS_WFC_F814W, but that of the network WFC3_UVIS_F814W"):
+        net.predict(stamps, instrument=other)
 
 
 def test_zero_points(net):

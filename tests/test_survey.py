@@ -27,7 +27,7 @@ class Net:
 
     space = ParameterSpace.paper()
 
-    def predict(self, images, positions, draws=200, batch_size=256, device="auto", rng=0, nan="raise", progress=False):
+    def predict(self, images, positions, draws=200, batch_size=256, device="auto", rng=0, nan="raise", **keywords):
         xy = images.pixel_positions(positions)
         unit = np.concatenate([xy / images.shape[::-1], np.full_like(xy, 0.5)], axis=1)
         spread = np.linspace(-0.01, 0.01, draws)[:, None]
@@ -136,6 +136,16 @@ def test_catalogs_survive_a_file(field, tmp_path, suffix):
     assert back.colnames == catalog.colnames
     assert back["age"].unit == catalog["age"].unit
     assert back["sky_centroid"].separation(catalog["sky_centroid"]).max() < 1e-6 * u.arcsec
+
+
+def test_a_catalogue_as_positions(field):
+    """The new parameters take the place of the old, other columns stay."""
+    images, positions = field
+    first = make_catalog(images, Net(), positions=positions)
+    first["name"] = [f"source {i}" for i in first["id"]]
+    second = make_catalog(images, Net(), positions=first)
+    assert second.colnames == [name for name in first.colnames if name != "name"][:4] + ["name"] + first.colnames[4:-1]
+    assert np.array_equal(second["age"], first["age"])
 
 
 @pytest.mark.parametrize("kind", ["array", "table", "old table", "sky"])

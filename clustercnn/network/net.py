@@ -3,11 +3,14 @@
 
 import datetime
 import platform
+import warnings
 from importlib import resources
 
 import numpy as np
 import torch
 from astropy import units as u
+from astropy.utils.exceptions import AstropyUserWarning
+from scipy.special import ndtr
 from torch import nn
 from tqdm import tqdm
 
@@ -27,6 +30,8 @@ SCALINGS = ("fixed", "renormalized")
 # Electrons per second and pixel at which the stretch turns from linear to logarithmic: about the noise at the depth of M83.
 SCALES = {"F336W": 0.01, "F438W": 0.02, "F814W": 0.05}
 UNIT = u.electron / u.s
+# A stamp with a hole this near its centre, in pixels, has lost the source itself.
+CORE = 4
 
 
 class ClusterModule(nn.Module):
@@ -385,6 +390,8 @@ class ClusterNet:
         """
         Posteriors of the sources in an image, or of ready-made stamps.
 
+        The sky must be subtracted as the mocks' is: to well below the noise of a pixel. The light of the galaxy stays in.
+
         Parameters
         ----------
         images : `~clustercnn.images.MultiBandImage` or `~astropy.units.Quantity`
@@ -403,10 +410,12 @@ class ClusterNet:
             Source of randomness of the draws.
         nan : {'raise', 'mask'}
             What to do with pixels that are NaN (or masked, or off the image): complain, or fill in the median of stamp
-            and band and set a flag.
+            and band and set a flag. A source without a whole band, or with a hole within 4 pixels of its centre, gets no
+            answer: its posterior is the prior, ``p_cluster`` 0.5, ``visibility`` NaN, and its flag says so.
         instrument : `~clustercnn.instruments.Instrument`, optional
             What the data were taken with. Needed for images in electron, adu or flux densities; and where its zero points
-            differ from the network's, the pixels are brought to the latter.
+            differ from the network's, the pixels are brought to the latter. Passbands and pixel scale must be the network's;
+            exposures of another depth bring a warning.
         pixel_scale : `~astropy.units.Quantity`, optional
             Angle per pixel of stamps, to be checked against the network's (images know their own).
         distance : `~astropy.units.Quantity`, optional
@@ -425,8 +434,13 @@ class ClusterNet:
         `~astropy.units.UnitsError`
             If their unit does not convert to electron/s.
         ValueError
-            For missing bands, other stamp shapes, a pixel scale or distance more than 2 % off the network's, and NaN
-            unless ``nan="mask"``.
+            For missing bands, other stamp shapes or passbands, a pixel scale or distance more than 2 % off the network's,
+            and NaN unless ``nan="mask"``.
+
+        Warns
+        -----
+        `~astropy.utils.exceptions.AstropyUserWarning`
+            If the network is not trained, or the exposures of ``instrument`` differ from its own by more than 30 %.
         """
         if nan not in ("raise", "mask"):
             raise ValueError(f"nan must be 'raise' or 'mask', not {nan!r}")
@@ -434,6 +448,8 @@ class ClusterNet:
             raise ValueError(f"draws and batch_size must be at least 1, not {draws} and {batch_size}")
         if distance is not None:
             self._check_close("distance", as_quantity(distance, u.Mpc, "distance").value, "distance_mpc", "Mpc")
+        if not self.training:
+            warnings.warn("this network has not been trained: its posteriors mean nothing", AstropyUserWarning, stacklevel=2)
         n, chunks = self._stamps(images, positions, batch_size, nan, instrument, pixel_scale)
         rng = np.random.default_rng(rng)
         device = _device(device)
@@ -452,7 +468,12 @@ class ClusterNet:
                     # One sequence for all sources, source by source: the size of the batch cannot matter.
                     normals = torch.from_numpy(rng.standard_normal((len(pixels), draws, d + 2), dtype=np.float32))
                     answer = module.answer(torch.from_numpy(pixels).to(device), normals.to(device))
-                    all_draws[start:stop], visibility[start:stop], p_cluster[start:stop] = (t.cpu().numpy() for t in answer)
+                    answer = [part.cpu().numpy() for part in answer]
+                    lost = bad & FLAGS["no answer"] > 0
+                    prior = self.space.from_unit(ndtr(normals[lost, :, :d].numpy()))
+                    for part, unknown in zip(answer, (prior, np.nan, 0.5), strict=True):
+                        part[lost] = unknown
+                    all_draws[start:stop], visibility[start:stop], p_cluster[start:stop] = answer
                     flags[start:stop] = bad
                     bar.update(stop - start)
                     start = stop
@@ -512,7 +533,7 @@ class ClusterNet:
                 raise ValueError(
                     f"images lack the bands {missing}; the network needs {self.bands}, the images hold {tuple(images.bands)}"
                 )
-            order = [list(images.bands).index(band) for band in self.bands]
+            images = type(images)({band: images[band] for band in self.bands})
             pixel_scale = pixel_scale if images.pixel_scale is None else images.pixel_scale
             xy = images.pixel_positions(positions)
             n = len(xy)
@@ -520,7 +541,7 @@ class ClusterNet:
             unit = UNIT if self.config["scaling"] == "fixed" else None
 
             def cut(start, stop):
-                return images.cutouts(xy[start:stop], shape, unit=unit, instrument=instrument, nan=nan).value[:, order]
+                return images.cutouts(xy[start:stop], shape, unit=unit, instrument=instrument, nan=nan).value
 
         else:
             if positions is not None:
@@ -536,9 +557,15 @@ class ClusterNet:
             unit = UNIT if self.config["scaling"] == "fixed" else images.unit
             as_quantity(images[:0], unit, "images")
 
+            if hasattr(images, "filled"):  # astropy's Masked
+                images = images.filled(np.nan)
+
             def cut(start, stop):
                 return images[start:stop].to_value(unit)
 
+        if instrument is not None:
+            self._check_instrument(instrument)
+            pixel_scale = instrument.pixel_scale if pixel_scale is None else pixel_scale
         if pixel_scale is not None:
             scale = _angle_per_pixel(pixel_scale)
             self._check_close("pixel scale", scale.value, "pixel_scale", "arcsec per pixel")
@@ -549,6 +576,21 @@ class ClusterNet:
                 yield np.array(cut(start, start + batch_size) * factor, dtype=np.float32, order="C")
 
         return n, chunks()
+
+    def _check_instrument(self, instrument):
+        """Complain of other passbands than the network's, warn of another depth."""
+        for band, passband in self.contract.get("instrument", {}).get("passbands", {}).items():
+            if instrument.passband(band) != passband:
+                raise ValueError(f"band {band} of {instrument.name} is {instrument.passband(band)}, but that of the network {passband}")
+        for band, exposure in self.contract.get("exposure", {}).items():
+            ratio = instrument.exposure(band).to_value(u.s) / exposure
+            if not 0.7 < ratio < 1.43:
+                warnings.warn(
+                    f"{band} was exposed {ratio:.2g} times as long as in the network's training: its posteriors are not calibrated "
+                    "at this depth",
+                    AstropyUserWarning,
+                    stacklevel=4,
+                )
 
     def _zero_point_factors(self, instrument):
         """What brings the electron/s of an instrument to those that the network knows, shape (band, 1, 1)."""
@@ -586,12 +628,15 @@ def _fill(pixels, nan, start):
             f"{hit.size} stamp(s), the first of them number {start + hit[0]}, hold NaN, masked or missing pixels; "
             'use nan="mask" to fill them with the median of their stamp and set a flag'
         )
+    y, x = (np.arange(size) - (size - 1) / 2 for size in pixels.shape[2:])
+    core = np.hypot(y[:, None], x) < CORE
     for i in hit:
+        flags[i] |= FLAGS["masked pixels"]
+        if bad[i, :, core].any() or bad[i].all(axis=(1, 2)).any():
+            flags[i] |= FLAGS["no answer"]
         for band in np.flatnonzero(bad[i].any(axis=(1, 2))):
             hole = bad[i, band]
-            empty = hole.all()
-            pixels[i, band, hole] = 0.0 if empty else np.median(pixels[i, band, ~hole])
-            flags[i] |= FLAGS["empty band"] if empty else FLAGS["masked pixels"]
+            pixels[i, band, hole] = 0.0 if hole.all() else np.median(pixels[i, band, ~hole])
     return pixels, flags
 
 

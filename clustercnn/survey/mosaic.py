@@ -25,7 +25,7 @@ MARGIN = 3 * CELL
 
 
 def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 2048), client=None, *, draws=200,
-                 batch_size=256, device="auto", rng=0, progress=False):
+                 batch_size=256, device="auto", rng=0, instrument=None, pixel_scale=None, distance=None, progress=False):
     """
     Find candidates in images and infer their parameters.
 
@@ -47,8 +47,8 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
         ``(ny, nx)`` of a tile.
     client : `~dask.distributed.Client`, optional
         Finds the candidates of several tiles at once.
-    draws, batch_size, device, rng
-        See `clustercnn.network.ClusterNet.predict`.
+    draws, batch_size, device, rng, instrument, pixel_scale, distance
+        See `clustercnn.network.ClusterNet.predict`. Masked pixels are filled, as its ``nan="mask"`` does.
     progress : bool
         Show progress bars.
 
@@ -65,12 +65,15 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
         candidates = _listed(images, positions)
     xy = np.stack([np.asarray(candidates["x_centroid"], float), np.asarray(candidates["y_centroid"], float)], axis=1)
     estimate = net.predict(images, xy, draws=draws, batch_size=batch_size, device=device, rng=rng, nan="mask",
-                           progress=progress)
+                           instrument=instrument, pixel_scale=pixel_scale, distance=distance, progress=progress)
     catalog = QTable({"id": np.arange(1, len(xy) + 1), "x_centroid": xy[:, 0], "y_centroid": xy[:, 1]})
     if images.wcs is not None:
         catalog["sky_centroid"] = images.wcs.pixel_to_world(*xy.T)
-    candidates.remove_columns([name for name in catalog.colnames if name in candidates.colnames])
-    parts = [catalog, candidates, estimate.to_table()]
+    parameters = estimate.to_table()
+    # what is made here wins: a catalogue may be the list of positions of the next
+    made = {*catalog.colnames, *parameters.colnames}
+    candidates.remove_columns([name for name in candidates.colnames if name in made])
+    parts = [catalog, candidates, parameters]
     catalog = hstack([part for part in parts if part.colnames], metadata_conflicts="silent")
     catalog.meta |= {"version": f"clustercnn {__version__}", "bands": " ".join(images.bands), "model": repr(net), "draws": draws}
     return catalog
