@@ -130,6 +130,13 @@ def test_everything_public_is_documented(path):
     assert not undocumented
 
 
+def test_every_shipped_data_file_has_a_licence():
+    licences = "".join(path.read_text() for path in (PACKAGE.parent / "licenses").glob("*.rst"))
+    data = {path.name for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc", ".rst")}
+    assert "hst_psf.ecsv" in data
+    assert not {name for name in data if f"``{name}``" not in licences}
+
+
 def test_no_file_grows_beyond_one_subject():
     long = {dotted(path): lines for path in MODULES if (lines := len(path.read_text().splitlines())) > 700}
     assert not long
