@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from astropy import units as u
 
-from clustercnn.psf import builtin_psf
 from clustercnn.simulation.background import star_rates
 from clustercnn.simulation.noise import Detector
-from clustercnn.simulation.render import Renderer
+from clustercnn.simulation.render import Renderer, band_psfs
 from clustercnn.simulation.scenes import ClusterScenes, SmoothLight, render_scenes
 
 __all__ = ["PosteriorPredictive", "posterior_predictive"]
@@ -111,7 +110,7 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
 
 def _light(draws, space, instrument, distance, psf, shape, center, n, rng):
     """Noiseless stamps (n, band, ny, nx) of clusters with parameters drawn from the posterior."""
-    psf = builtin_psf(instrument) if psf is None else psf
+    psf = band_psfs(psf, instrument)
     clusters = ClusterScenes(space, instrument, star_rates(instrument, distance))
     renderer = Renderer([psf[band] for band in instrument.bands], shape)
     scenes = [clusters.cluster(draws[k].astype(float), center, rng) for k in rng.integers(len(draws), size=n)]

@@ -43,9 +43,13 @@ def main(argv=None):
     clustercnn ...
     """
     arguments = _parser().parse_args(argv)
-    # Threads of torch that wait for a core should sleep, not spin; read when torch loads.
+    # Threads of torch that wait should sleep, not burn the core on which mocks are simulated; read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        if "device" in arguments:
+            from clustercnn.network.device import as_device
+
+            as_device(arguments.device)  # before a minute of simulation has passed
         arguments.run(arguments)
     except KeyboardInterrupt as stop:
         print(f"clustercnn: stopped {stop}".rstrip(), file=sys.stderr)
@@ -107,7 +111,7 @@ def _parser():
     _add_seed(inject)
 
     calibrate = verb(_calibrate, "--model m83 --samples 2000", "check the posteriors of a network on fresh mocks")
-    calibrate.add_argument("--samples", type=int, default=2000, help="mocks, of which a part is clusters")
+    calibrate.add_argument("--samples", type=int, default=2000, help="mocks, of which half are clusters")
     _add_model(calibrate)
     _add_seed(calibrate)
     _add_device(calibrate)
@@ -216,6 +220,8 @@ def _injected(images, instrument, distance, space, arguments, rng):
 
 def _places(shape, n, rng, border=32, apart=24):
     """``n`` random positions (x, y), a border away from the edges and, where there is room, apart from one another."""
+    if n < 1:
+        raise ValueError(f"--clusters must be at least 1, not {n}")
     size = np.array(shape[::-1])
     if (size <= 2 * border).any():
         raise ValueError(f"images must be larger than {2 * border} x {2 * border} pixels, not {size[0]} x {size[1]}")
@@ -230,8 +236,6 @@ def _places(shape, n, rng, border=32, apart=24):
 
 
 def _train(arguments):
-    # Threads that wait must not burn the core on which the mocks are simulated; torch reads this when it loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from clustercnn.instruments import Instrument
     from clustercnn.network import ClusterNet
     from clustercnn.parameters import ParameterSpace
@@ -287,7 +291,8 @@ def _calibrate(arguments):
     instrument, distance = Instrument.from_dict(contract["instrument"]), contract["distance_mpc"] * u.Mpc
     fields, mocks = np.random.SeedSequence(arguments.seed).spawn(2)
     background = BackgroundFields.discs(instrument, n_fields=16, rng=fields, distance=distance)
-    stream = MockStream(net.space, instrument, background=background, distance=distance, rng=mocks,
+    # equal odds, as `reliability` needs them
+    stream = MockStream(net.space, instrument, background=background, distance=distance, rng=mocks, positive_fraction=0.5,
                         depth_scatter=contract.get("depth_scatter", 0.0), noise_correlation=contract.get("noise_correlation", 0.0))
     batch = {name: values.numpy() for name, values in stream.batch(0, arguments.samples).items()}
     estimate = net.predict(batch["pixels"] * u.electron / u.s, device=arguments.device, rng=arguments.seed, progress=True)

@@ -178,7 +178,7 @@ class ClusterEstimate:
         Parameters
         ----------
         prior_odds : float or array_like
-            Clusters per non-cluster among the candidates, positive. `p_cluster` itself is at 1.
+            Clusters per non-cluster among the candidates, positive and finite. `p_cluster` itself is at 1.
 
         Returns
         -------
@@ -187,8 +187,8 @@ class ClusterEstimate:
         """
         if self.p_cluster is None:
             raise ValueError("this estimate has no p_cluster")
-        if not np.all(np.asarray(prior_odds) > 0):
-            raise ValueError(f"prior_odds must be positive, not {prior_odds}")
+        if not np.all(np.isfinite(prior_odds) & (np.asarray(prior_odds) > 0)):
+            raise ValueError(f"prior_odds must be positive and finite, not {prior_odds}")
         yes = self.p_cluster * prior_odds
         return yes / (yes + 1 - self.p_cluster)
 
@@ -283,8 +283,8 @@ class ClusterEstimate:
 
         Notes
         -----
-        The draws are counted in 64 cells over the prior range and smoothed by a Gaussian of Scott's width (0.9 times the
-        robust spread divided by the fifth root of the number of draws), reflected at the bounds. A second peak counts if
+        The draws are counted in 64 cells over the prior range and smoothed by a Gaussian of Silverman's width (0.9 times
+        half the central 68 % interval divided by the fifth root of the number of draws), reflected at the bounds. A second peak counts if
         the density falls to half of the lower peak between the two and if its side of the valley holds at least 10 % of
         the probability.
         """
@@ -314,7 +314,9 @@ class ClusterEstimate:
 
     def reweight(self, prior, rng=0):
         """
-        The same posteriors under another prior, by resampling the draws.
+        The same posteriors under another prior of the parameters, by resampling the draws.
+
+        `p_cluster` stays: what it says of clusters against non-clusters is averaged over the flat prior.
 
         Parameters
         ----------

@@ -4,6 +4,7 @@
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
-from astropy.table import Table
+from astropy.table import Row, Table
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS, FITSFixedWarning
 
 from .files import whole_file
@@ -29,6 +31,8 @@ _WCS_KEYWORD = re.compile(
 )
 _CENTROIDS = (("x_centroid", "y_centroid"), ("xcentroid", "ycentroid"))
 _SAME_GRID = 0.05  # pixels by which the coordinates of two bands may differ
+_SQUARE = 0.02  # relative difference of a pixel's sides, or of its diagonals, up to which it passes for a square
+_TIE = 1e-3  # pixels: a position this close to the middle between two cutouts counts as on it, since sky coordinates round
 
 
 class MultiBandImage(Mapping):
@@ -130,7 +134,10 @@ class MultiBandImage(Mapping):
     __hash__ = object.__hash__
 
     def __repr__(self):
-        scale = "" if self.pixel_scale is None else f", {self.pixel_scale:.4g}"
+        try:
+            scale = "" if self.pixel_scale is None else f", {self.pixel_scale:.4g}"
+        except ValueError:
+            scale = ", pixels that are not square"
         return f"<MultiBandImage {', '.join(self.bands)}; {self.shape}, {self.unit}{scale}>"
 
     @property
@@ -155,14 +162,26 @@ class MultiBandImage(Mapping):
 
     @property
     def pixel_scale(self):
-        """Angle per pixel at the centre of the image, a Quantity in arcsec / pix; None without celestial coordinates."""
+        """
+        Angle per pixel at the centre of the image, a Quantity in arcsec / pix; None without celestial coordinates.
+
+        Raises a ValueError where the pixels are not square to 2 %.
+        """
         if self.wcs is None:
             return None
         y, x = ((n - 1) / 2 for n in self.shape)
-        sky = self.wcs.pixel_to_world([x - 0.5, x + 0.5, x, x], [y, y, y - 0.5, y + 0.5])
-        if not isinstance(sky, SkyCoord):
+        # the sides of the pixel, and its diagonals
+        dx, dy = np.array([0.5, 0, 0.5, 0.5]), np.array([0, 0.5, 0.5, -0.5])
+        start, end = (self.wcs.pixel_to_world(x + sign * dx, y + sign * dy) for sign in (-1, 1))
+        if not isinstance(start, SkyCoord):
             return None
-        return np.sqrt(sky[0].separation(sky[1]) * sky[2].separation(sky[3])).to(u.arcsec) / u.pix
+        angles = start.separation(end).to_value(u.arcsec)
+        if max(np.ptp(angles[:2]) / angles[:2].max(), np.ptp(angles[2:]) / angles[2:].max()) > _SQUARE:
+            raise ValueError(
+                f"pixels must be square, but those of the images measure {angles[0]:.4g} by {angles[1]:.4g} arcsec, with diagonals "
+                f"of {angles[2]:.4g} and {angles[3]:.4g} arcsec; bring them to square pixels with the reproject package first"
+            )
+        return np.sqrt(angles[0] * angles[1]) * u.arcsec / u.pix
 
     def pixel_positions(self, positions):
         """
@@ -171,8 +190,8 @@ class MultiBandImage(Mapping):
         Parameters
         ----------
         positions : array_like, `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`
-            ``(n, 2)`` pixel coordinates ``(x, y)`` (or one pair); sky coordinates; or a table with the columns
-            ``x_centroid`` and ``y_centroid`` (photutils' older ``xcentroid`` and ``ycentroid`` do).
+            ``(n, 2)`` pixel coordinates ``(x, y)`` (or one pair); sky coordinates; or a table, or a row of one, with the
+            columns ``x_centroid`` and ``y_centroid`` (photutils' older ``xcentroid`` and ``ycentroid`` do).
 
         Returns
         -------
@@ -181,9 +200,11 @@ class MultiBandImage(Mapping):
 
         Raises
         ------
+        TypeError
+            If the positions are nothing of the above.
         ValueError
-            If sky coordinates are given and the images have no WCS, the table has other columns, or a position is not
-            finite.
+            If sky coordinates are given and the images have no WCS, the table has other columns, or a position is masked
+            or not finite.
         """
         return pixel_positions(positions, self.wcs)
 
@@ -202,11 +223,12 @@ class MultiBandImage(Mapping):
         -------
         origins : `~numpy.ndarray`
             Integers, ``(n, 2)``, ``(x0, y0)``: the position lies at ``(x - x0, y - y0)`` in its cutout, within half a
-            pixel of the cutout's centre ``((nx - 1) / 2, (ny - 1) / 2)``. May be negative.
+            pixel of the cutout's centre ``((nx - 1) / 2, (ny - 1) / 2)``. May be negative. A position midway between two
+            cutouts (to a thousandth of a pixel), such as a whole pixel with an even ``shape``, gets the upper one.
         """
         ny, nx = _shape(shape)
         # round half up: rounding half to even would send neighbouring pixels to different sides
-        return np.floor(self.pixel_positions(positions) - [(nx - 1) / 2, (ny - 1) / 2] + 0.5).astype(int)
+        return np.floor(self.pixel_positions(positions) - [(nx - 1) / 2, (ny - 1) / 2] + 0.5 + _TIE).astype(int)
 
     def cutouts(self, positions, shape, unit=_RATE, *, instrument=None, nan="raise"):
         """
@@ -405,7 +427,7 @@ class MultiBandImage(Mapping):
         """
         if isinstance(source, Mapping):
             return cls(source, unit=unit, wcs=wcs)
-        with fits.open(source) as hdus:
+        with _open_fits(source) as hdus:
             header = hdus[0].header
             if header.get("CONTENT") != "MultiBandImage":
                 raise ValueError(
@@ -413,6 +435,8 @@ class MultiBandImage(Mapping):
                 )
             images = {}
             for i in range(1, header["NBANDS"] + 1):
+                if ("DATA", i) not in hdus:
+                    raise ValueError(f"{source} is cut short: it lacks band {header[f'BAND{i}']}")
                 group = [hdus[0]] + [hdus[name, i] for name in ("DATA", "MASK", "UNCERT") if (name, i) in hdus]
                 images[header[f"BAND{i}"]] = _from_hdus(fits.HDUList(group), unit)
         return cls(images, unit=unit, wcs=wcs)
@@ -425,7 +449,7 @@ def pixel_positions(positions, wcs=None):
     Parameters
     ----------
     positions : array_like, `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`
-        Pixel coordinates, sky coordinates, or a table with centroids.
+        Pixel coordinates, sky coordinates, or a table (or row) with centroids.
     wcs : WCS object, optional
         Needed for sky coordinates.
 
@@ -446,14 +470,14 @@ def pixel_positions(positions, wcs=None):
                 "positions are sky coordinates, but the images have no WCS; give pixel positions, or wcs= when making "
                 "the images"
             )
-        xy = np.stack([np.atleast_1d(axis) for axis in wcs.world_to_pixel(positions)], axis=-1)
-    elif isinstance(positions, Table):
+        xy = np.stack([np.atleast_1d(_plain(axis)) for axis in wcs.world_to_pixel(positions)], axis=-1)
+    elif isinstance(positions, (Row, Table)):
         columns = [names for names in _CENTROIDS if set(names) <= set(positions.colnames)]
         if not columns:
             raise ValueError(
                 f"a table of positions needs the columns x_centroid and y_centroid; it has {positions.colnames}"
             )
-        xy = np.stack([_plain(positions[name]) for name in columns[0]], axis=-1)
+        xy = np.stack([np.atleast_1d(_plain(positions[name])) for name in columns[0]], axis=-1)
     else:
         xy = _plain(positions)
         if xy.shape == (2,) or xy.size == 0:
@@ -461,13 +485,38 @@ def pixel_positions(positions, wcs=None):
     if xy.ndim != 2 or xy.shape[1] != 2:
         raise ValueError(f"positions must be of shape (n, 2), one (x, y) a row, not {xy.shape}")
     if not np.all(np.isfinite(xy)):
-        raise ValueError(f"positions must be finite; position {int(np.nonzero(~np.isfinite(xy))[0][0])} is not")
+        raise ValueError(
+            f"positions must be finite and not masked; position {int(np.nonzero(~np.isfinite(xy))[0][0])} is not"
+        )
     return xy
 
 
 def _plain(values):
-    """Floats, in pixels if they have a unit."""
-    return values.to_value(u.pix) if isinstance(values, u.Quantity) and values.unit != "" else np.array(values, dtype=float)
+    """Floats, in pixels if they have a unit, NaN where masked."""
+    mask = values.mask if isinstance(values, (Masked, np.ma.MaskedArray)) else False
+    if isinstance(values, u.Quantity) and values.unit != "":
+        values = values.to_value(u.pix)
+    try:
+        plain = np.array(getattr(values, "unmasked", values), dtype=float)
+    except (TypeError, ValueError):
+        raise TypeError(
+            "positions must be numbers of shape (n, 2), one (x, y) a row, a SkyCoord, or a table with x_centroid and "
+            f"y_centroid; not a {type(values).__name__} such as {values!r:.60}"
+        ) from None
+    plain[mask] = np.nan
+    return plain
+
+
+@contextmanager
+def _open_fits(path):
+    """The HDUs of a FITS file; an error that does not say which file it is about is made one that does."""
+    try:
+        with fits.open(path) as hdus:
+            yield hdus
+    except (EOFError, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # such as a file that is not there
+            raise
+        raise ValueError(f"{path} is not a whole FITS file: {error}") from None
 
 
 def _to_ccd(image, band, unit, wcs):
@@ -475,7 +524,7 @@ def _to_ccd(image, band, unit, wcs):
     if isinstance(image, tuple) and len(image) == 2:
         image, wcs = image
     if isinstance(image, (str, Path)):
-        with fits.open(image) as hdus:
+        with _open_fits(image) as hdus:
             image = _from_hdus(hdus, unit)
     elif isinstance(image, fits.HDUList):
         image = _from_hdus(image, unit)
@@ -514,7 +563,8 @@ def _from_hdus(hdus, unit):
     if len(science) != 1:
         names = [hdu.name or "PRIMARY" for hdu in science]
         raise ValueError(
-            f"which image is meant? The FITS file has {names or 'none'}; open it with astropy.io.fits and pass the HDU"
+            f"which image is meant? {hdus.filename() or 'The list of HDUs'} has {names or 'none'}; open it with "
+            "astropy.io.fits and pass the HDU"
         )
     (hdu,) = science
     header = hdu.header.copy()
@@ -529,17 +579,25 @@ def _from_hdus(hdus, unit):
     uncertainty = None
     if "UNCERT" in companions:
         kind = _UNCERTAINTIES.get(companions["UNCERT"].header.get("UTYPE"), StdDevUncertainty)
-        uncertainty = kind(companions["UNCERT"].data)
-    mask = companions["MASK"].data if "MASK" in companions else None
-    stated = hdu.header.get("BUNIT", "").strip()
+        uncertainty = kind(_pixels(companions["UNCERT"]))
+    mask = _pixels(companions["MASK"]) if "MASK" in companions else None
+    stated = str(header.get("BUNIT", "")).strip()
     return NDData(
-        hdu.data,
+        _pixels(hdu),
         unit=_parse_unit(stated) if stated else unit,
         wcs=wcs.celestial if wcs.has_celestial else None,
         mask=mask,
         uncertainty=uncertainty,
         meta=header,
     )
+
+
+def _pixels(hdu):
+    try:
+        return hdu.data
+    except TypeError as error:  # of numpy, which maps the file
+        source = (hdu.fileinfo() or {}).get("file")
+        raise ValueError(f"{getattr(source, 'name', 'the FITS file')} is cut short: {error}") from None
 
 
 def _parse_unit(text):
@@ -553,7 +611,8 @@ def _parse_unit(text):
         return u.Unit(plain)
     except ValueError:
         raise ValueError(
-            f"cannot read the unit BUNIT = {text!r}; make a CCDData with the unit that is meant and pass that"
+            f"cannot read the unit BUNIT = {text!r}; state the one that is meant, such as 'adu' or 'electron' for counts, by "
+            "passing CCDData.read(path, unit='adu') of astropy.nddata instead"
         ) from None
 
 

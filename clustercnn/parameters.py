@@ -7,7 +7,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
-__all__ = ["Parameter", "ParameterSpace", "as_quantity"]
+__all__ = ["Parameter", "ParameterSpace", "as_quantity", "positive_quantity"]
 
 
 def as_quantity(value, unit, name):
@@ -49,6 +49,40 @@ def as_quantity(value, unit, name):
         return value.to(unit)
     except u.UnitConversionError:
         raise u.UnitsError(f"{name} must have a unit that converts to '{unit}', not '{value.unit}'") from None
+
+
+def positive_quantity(value, unit, name):
+    """
+    Check that a physical argument is one positive, finite number with a unit, and convert it.
+
+    Parameters
+    ----------
+    value, unit, name
+        As for `as_quantity`.
+
+    Returns
+    -------
+    quantity : `~astropy.units.Quantity`
+        ``value`` in ``unit``.
+
+    Raises
+    ------
+    TypeError, `~astropy.units.UnitsError`
+        As `as_quantity`.
+    ValueError
+        If ``value`` is an array, zero, negative or not finite.
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>> from clustercnn.parameters import positive_quantity
+    >>> positive_quantity(4500 * u.kpc, u.Mpc, "distance")
+    <Quantity 4.5 Mpc>
+    """
+    quantity = as_quantity(value, unit, name)
+    if quantity.ndim or not (np.isfinite(quantity) and quantity > 0):
+        raise ValueError(f"{name} must be one positive number, such as 1 {unit}, not {value}")
+    return quantity
 
 
 @dataclass(frozen=True)

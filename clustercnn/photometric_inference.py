@@ -8,6 +8,7 @@ from astropy import units as u
 from tqdm import tqdm
 
 from clustercnn.estimate import ClusterEstimate
+from clustercnn.stamps import read_stamps
 
 __all__ = ["StochasticPhotometry"]
 
@@ -27,7 +28,7 @@ class StochasticPhotometry:
     Parameters
     ----------
     stream : `~clustercnn.simulation.MockStream`
-        Where the mocks come from; anything with ``batch(start, size)`` and ``space``.
+        Where the mocks come from; anything with ``batch(start, size)``, ``space`` and ``contract``.
     samples : int
         Mocks to draw; those that are clusters form the library.
     effective : float
@@ -59,6 +60,8 @@ class StochasticPhotometry:
         if samples < 1 or effective < 1:
             raise ValueError(f"samples and effective must be at least 1, not {samples} and {effective}")
         self.space = stream.space
+        #: What the mocks promise: bands, unit, zero points, pixel scale, stamp shape, ...
+        self.contract = dict(stream.contract)
         self.effective = effective
         coordinates, fluxes, errors = [], [], []
         for start in tqdm(range(0, samples, CHUNK), unit_scale=CHUNK, unit="mock", desc="library", disable=not progress):
@@ -75,37 +78,51 @@ class StochasticPhotometry:
         self._softening = np.median(np.concatenate(errors), axis=0)
         self._library = np.arcsinh(np.concatenate(fluxes) / self._softening)
 
-    def predict(self, images, positions=None, draws=200, rng=0):
+    def predict(self, images, positions=None, draws=200, rng=0, *, instrument=None, pixel_scale=None):
         """
         Posteriors of sources.
 
         Parameters
         ----------
         images : `~clustercnn.images.MultiBandImage` or `~astropy.units.Quantity`
-            Images, or stamps of shape (n, band, ny, nx), in the bands of the library, electron/s.
-        positions : array, `~astropy.coordinates.SkyCoord` or table, optional
-            Where the sources are in images.
+            Images that hold the bands of the library, or stamps of shape (n, band, ny, nx) in their order, in electron/s.
+        positions : array_like, `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`, optional
+            Where the sources are in images. Needed with images, not allowed with stamps.
         draws : int
             Posterior draws per source.
         rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
             Source of randomness.
+        instrument : `~clustercnn.instruments.Instrument`, optional
+            What the data were taken with. Needed for images in electron, adu or flux densities; and where its zero points
+            differ from the library's, the pixels are brought to the latter.
+        pixel_scale : `~astropy.units.Quantity`, optional
+            Angle per pixel of stamps, to be checked against the library's (images know their own).
 
         Returns
         -------
         estimate : `~clustercnn.estimate.ClusterEstimate`
             With the effective number of mocks behind each posterior in ``effective_sample_size``; it tells neither cluster
             from background nor visibility.
+
+        Raises
+        ------
+        TypeError
+            If stamps are not a Quantity.
+        `~astropy.units.UnitsError`
+            If their unit does not convert to electron/s.
+        ValueError
+            For missing bands, other stamp shapes, a pixel scale more than 2 % off the library's, and stamps with pixels that are
+            NaN, masked or off the image.
         """
-        stamps = images if positions is None else images.cutouts(positions, (64, 64), nan="mask")
-        if not isinstance(stamps, u.Quantity):
-            raise TypeError("images must be a MultiBandImage with positions, or stamps such as array * u.electron / u.s")
-        fluxes, errors = _measure(np.nan_to_num(stamps.to_value(u.electron / u.s)))
-        if fluxes.shape[1] != self._library.shape[1]:
-            raise ValueError(f"images must have the {self._library.shape[1] // len(RADII)} bands of the library")
+        n, batches = read_stamps(images, positions, self.contract, unit=u.Unit(self.contract["unit"]), instrument=instrument,
+                                 pixel_scale=pixel_scale, nan="mask", user="library")
         rng = np.random.default_rng(rng)
-        chosen = np.empty((len(stamps), draws), dtype=int)
-        numbers = np.empty(len(stamps))
-        for i, (flux, error) in enumerate(zip(fluxes, errors)):
+        chosen, numbers = np.empty((n, draws), dtype=int), np.empty(n)
+        sources = (source for stamps in batches for source in zip(stamps, *_measure(stamps)))
+        for i, (stamp, flux, error) in enumerate(sources):
+            if not np.isfinite(stamp).all():
+                raise ValueError(f"stamp {i} holds NaN, masked or missing pixels: leave the source out, or give stamps in which they "
+                                 "are filled, such as with the median of images.cutouts(..., nan='mask') in each band")
             width = np.hypot(error / np.hypot(flux, self._softening), FLOOR)
             distance = (((self._library - np.arcsinh(flux / self._softening)) / width) ** 2).sum(axis=1)
             weights, numbers[i] = _weights(distance, self.effective)

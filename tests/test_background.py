@@ -139,6 +139,13 @@ def test_broken_discs(arguments, error, message):
 def test_distance_has_a_unit():
     with pytest.raises(TypeError, match="distance must be a Quantity"):
         GalaxyDisc(M83, 22 * BRIGHTNESS, distance=4.5, psf=PSF)
+    with pytest.raises(TypeError, match="distance must be a Quantity"):
+        star_rates(M83, 4.5)
+    for wrong in (0, np.nan):
+        with pytest.raises(ValueError, match="distance must be one positive number"):
+            GalaxyDisc(M83, 22 * BRIGHTNESS, distance=wrong * u.Mpc, psf=PSF)
+        with pytest.raises(ValueError, match="distance must be one positive number"):
+            star_rates(M83, wrong * u.Mpc)
 
 
 def numbered(ny, nx, start=0):
@@ -182,6 +189,8 @@ def test_broken_fields():
         BackgroundFields([])
     with pytest.raises(ValueError, match=r"fields must be arrays of shape \(n_bands, ny, nx\).*\(8, 8\)"):
         BackgroundFields([np.zeros((8, 8))])
+    with pytest.raises(ValueError, match="fields must be finite, but field 1 holds 2 NaN or infinite pixels"):
+        BackgroundFields([np.zeros((1, 2, 2)), np.array([[[0, np.nan], [np.inf, 0]]])])
     with pytest.raises(ValueError, match="same number of bands"):
         BackgroundFields([np.zeros((3, 8, 8)), np.zeros((2, 8, 8))])
     with pytest.raises(ValueError, match=r"no larger than the fields, \(8, 9\), not \(8, 12\)"):

@@ -71,5 +71,9 @@ def test_errors(batch):
         posterior_predictive(estimate, 0, pixels[:2] * UNIT, M83, distance=DISTANCE)
     with pytest.raises(ValueError, match="good pixels within 12 pixels of the source and beyond"):
         posterior_predictive(estimate, 0, pixels * np.nan * UNIT, M83, distance=DISTANCE)
+    with pytest.raises(TypeError, match="distance must be a Quantity"):
+        posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=4.5)
+    with pytest.raises(ValueError, match="psf must have an entry for each band"):
+        posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, psf={})
     with pytest.raises(ValueError, match="n must be at least 2, not 1"):
         posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, n=1)

@@ -81,6 +81,7 @@ def test_simulate_repeats_itself(field, tmp_path):
 @pytest.mark.parametrize("shape, clusters, message", [
     ((60, 60), 1, "images must be larger than 64 x 64 pixels, not 60 x 60"),
     ((100, 100), 50, "50 clusters do not fit into 100 x 100 pixels"),
+    ((100, 100), 0, "--clusters must be at least 1, not 0"),
 ])
 def test_simulate_without_room(shape, clusters, message, tmp_path, capsys):
     words = ["--out", str(tmp_path / "out"), "--shape", *map(str, shape), "--clusters", str(clusters)]
@@ -128,8 +129,11 @@ def test_inject(images, tmp_path):
     (["predict", "f438w.fits"], "images must be given as BAND=FITS, such as F438W=f438w.fits, not 'f438w.fits'"),
     (["predict", "F438W=nowhere.fits"], "nowhere.fits"),
     (["info", "m31"], "name must be one of"),
+    (["train", "--device", "tpu"], "device must be 'auto', 'cpu', or one that torch can use here such as 'cuda', not 'tpu'"),
+    (["calibrate", "--device", "cuda:99"], "such as 'cuda', not 'cuda:99'"),
 ])
-def test_errors_are_one_line(words, message, capsys, model):
+def test_errors_are_one_line(words, message, capsys, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert main([*words, *(["--model", str(model)] if words[0] == "predict" else [])]) == 1
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
@@ -143,8 +147,17 @@ def test_info(model, capsys):
 
 
 def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
-    from clustercnn.simulation import BackgroundFields
+    from clustercnn import simulation
+    from clustercnn.simulation import BackgroundFields, MockStream
 
+    shares = []
+
+    class Stream(MockStream):
+        def __init__(self, *arguments, **keywords):
+            super().__init__(*arguments, **keywords)
+            shares.append(self.positive_fraction)
+
+    monkeypatch.setattr(simulation, "MockStream", Stream)
     # a pool of discs takes most of a minute to paint
     monkeypatch.setattr(BackgroundFields, "discs", classmethod(lambda cls, *args, **kwargs: cls([np.zeros((3, 80, 80))])))
     out = tmp_path / "tiny.safetensors"
@@ -153,6 +166,7 @@ def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
     assert net.config["scaling"] == "renormalized"
     assert net.training["samples"] == 256 and net.training["seed"] == 1
     assert main(["calibrate", "--model", str(out), "--samples", "64"]) == 0
+    assert shares == [0.6, 0.5]  # equal odds are what the class probability promises
     text = capsys.readouterr().out
     assert "half_light_radius" in text and "Area under the curve" in text
 

@@ -46,8 +46,9 @@ def test_summaries_have_units_and_values(full):
 def test_prior_odds(full):
     assert full.p_cluster_at(1) == pytest.approx(full.p_cluster)
     assert full.p_cluster_at(0.25)[1] == pytest.approx(0.2)
-    with pytest.raises(ValueError, match="prior_odds must be positive"):
-        full.p_cluster_at(0)
+    for odds in (0, -1, np.nan, np.inf, [1, 2, 3, np.inf]):
+        with pytest.raises(ValueError, match="prior_odds must be positive and finite"):
+            full.p_cluster_at(odds)
     with pytest.raises(ValueError, match="no p_cluster"):
         gaussian().p_cluster_at(1)
 

@@ -19,7 +19,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # The floors, from the ground up: a module may import its own floor and those below.
 FLOORS = [
-    ("files", "parameters", "images", "instruments", "psf", "profiles", "stellar", "matching"),
+    ("files", "parameters", "images", "stamps", "instruments", "psf", "profiles", "stellar", "matching"),
     ("plotting",),
     ("estimate",),
     ("calibration",),
@@ -128,6 +128,13 @@ def test_everything_public_is_documented(path):
             and not inspect.getdoc(value)
         ]
     assert not undocumented
+
+
+def test_every_shipped_data_file_has_a_licence():
+    licences = "".join(path.read_text() for path in (PACKAGE.parent / "licenses").glob("*.rst"))
+    data = {path.name for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc", ".rst")}
+    assert "hst_psf.ecsv" in data
+    assert not {name for name in data if f"``{name}``" not in licences}
 
 
 def test_no_file_grows_beyond_one_subject():

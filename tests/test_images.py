@@ -9,7 +9,8 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
-from astropy.table import QTable
+from astropy.table import MaskedColumn, QTable, Table
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from clustercnn.instruments import Instrument
 RATE = u.electron / u.s
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
 SHAPE = (40, 50)
+MASKED = Table({"x_centroid": MaskedColumn([1.0, 2.0]), "y_centroid": MaskedColumn([3.0, 4.0], mask=[False, True])})
 
 
 def make_wcs(x=20.0, y=15.0, scale=0.04):
@@ -135,8 +137,8 @@ def test_cutouts_hold_the_position_at_their_centre(x, y, ny, nx):
     rows, columns = np.indices(SHAPE) + 0.0
     images = MultiBandImage({"x": columns, "y": rows}, unit=RATE)
     ((x0, y0),) = images.cutout_origins([(x, y)], (ny, nx))
-    assert abs(x - x0 - (nx - 1) / 2) <= 0.5 + 1e-9
-    assert abs(y - y0 - (ny - 1) / 2) <= 0.5 + 1e-9
+    assert abs(x - x0 - (nx - 1) / 2) <= 0.5 + 1.01e-3
+    assert abs(y - y0 - (ny - 1) / 2) <= 0.5 + 1.01e-3
     stamp = images.cutouts([(x, y)], (ny, nx))[0].value
     inside_x, inside_y = x0 + np.arange(nx), y0 + np.arange(ny)
     inside = np.outer((inside_y >= 0) & (inside_y < SHAPE[0]), (inside_x >= 0) & (inside_x < SHAPE[1]))
@@ -149,6 +151,37 @@ def test_even_cutouts_of_neighbouring_pixels_are_shifted_by_one():
     images = MultiBandImage({"a": np.ones(SHAPE)}, unit=RATE)
     origins = images.cutout_origins([(x, 10) for x in range(10, 20)], (4, 4))
     np.testing.assert_array_equal(np.diff(origins[:, 0]), 1)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (4, 5)])
+def test_pixels_and_sky_positions_get_the_same_cutout(shape):
+    images = MultiBandImage({"a": (np.ones(SHAPE) * RATE, make_wcs())})
+    y, x = np.indices(SHAPE).reshape(2, -1)
+    xy = np.concatenate([np.stack([x, y], axis=-1), np.stack([x, y], axis=-1) + 0.5])
+    sky = images.wcs.pixel_to_world(*xy.T)
+    np.testing.assert_array_equal(images.cutout_origins(sky, shape), images.cutout_origins(xy, shape))
+
+
+def test_pixels_must_be_square_where_their_size_is_asked_for(data):
+    def with_axes(cd):
+        wcs = make_wcs()
+        wcs.wcs.cdelt = [1, 1]
+        wcs.wcs.pc = np.array(cd) / 3600
+        return MultiBandImage({"F438W": (data * u.MJy / u.sr, wcs)})
+
+    turned = with_axes([[-0.04 * 0.8, 0.04 * 0.6], [0.04 * 0.6, 0.04 * 0.8]])
+    assert turned.pixel_scale.to_value(u.arcsec / u.pix) == pytest.approx(0.04, rel=1e-5)
+    assert with_axes([[-0.04, 0], [0, 0.0402]]).pixel_scale.to_value(u.arcsec / u.pix) == pytest.approx(0.0401, rel=1e-3)
+    oblong, skewed = with_axes([[-0.02, 0], [0, 0.08]]), with_axes([[-0.04, 0.004], [0, 0.04]])
+    for images in (oblong, skewed):
+        with pytest.raises(ValueError, match="pixels must be square.*reproject"):
+            images.pixel_scale
+        with pytest.raises(ValueError, match="pixels must be square"):
+            images.to_array(RATE, instrument=M83)
+        assert "pixels that are not square" in repr(images)
+        assert images.cutouts([(20, 15)], (4, 4), unit=None).shape == (1, 1, 4, 4)
+    with pytest.raises(ValueError, match="0.02 by 0.08 arcsec"):
+        oblong.pixel_scale
 
 
 def test_positions_of_every_kind(hst_file):
@@ -168,6 +201,11 @@ def test_positions_of_every_kind(hst_file):
         np.testing.assert_allclose(images.pixel_positions(positions), expected, atol=1e-6)
     np.testing.assert_allclose(images.pixel_positions(sky[0]), expected[:1], atol=1e-6)
     np.testing.assert_allclose(images.pixel_positions((20, 15)), expected[:1])
+    for table in (QTable, Table):
+        table = table({"x_centroid": [20, 3.25], "y_centroid": [15, 8.5]}, masked=table is Table)
+        np.testing.assert_allclose(images.pixel_positions(table[1]), expected[1:])
+    rows = QTable({"x_centroid": [20, 3.25] * u.pix, "y_centroid": Masked([15, 8.5]) * u.pix})
+    np.testing.assert_allclose(images.pixel_positions(rows[1]), expected[1:])
     assert images.pixel_positions([]).shape == (0, 2)
     assert images.cutouts(np.zeros((0, 2)), (4, 4)).shape == (0, 1, 4, 4)
 
@@ -179,10 +217,31 @@ def test_positions_of_every_kind(hst_file):
         ([(1, np.nan)], "position 0 is not"),
         (QTable({"x": [1], "y": [2]}), "x_centroid and y_centroid"),
         (SkyCoord(1 * u.deg, 2 * u.deg), "no WCS"),
+        (([1, 2, 3], [4, 5, 6]), r"shape \(n, 2\)"),
+        (MASKED, "not masked; position 1 is not"),
+        (QTable(MASKED), "not masked; position 1 is not"),
+        (MASKED[1], "not masked; position 0 is not"),
+        (QTable({"x_centroid": [1, 2], "y_centroid": Masked([3, 4], mask=[True, False]) * u.pix}), "not masked; position 0"),
+        (np.ma.array([[1.0, 2], [3, 4]], mask=[[0, 0], [0, 1]]), "not masked; position 1"),
+        (Masked([[1.0, 2], [3, 4]], mask=[[0, 0], [1, 0]]) * u.pix, "not masked; position 1"),
     ],
 )
 def test_bad_positions(positions, message):
     with pytest.raises(ValueError, match=message):
+        pixel_positions(positions)
+
+
+def test_masked_sky_positions():
+    degrees = Masked([204.25, 204.25], mask=[False, True]) * u.deg
+    with pytest.raises(ValueError, match="not masked; position 1"):
+        pixel_positions(SkyCoord(degrees, degrees - 234 * u.deg), make_wcs())
+
+
+@pytest.mark.parametrize(
+    "positions", [{"x_centroid": [1], "y_centroid": [2]}, [(1, 2), (3,)], [SkyCoord(1 * u.deg, 2 * u.deg)], "here"]
+)
+def test_positions_of_no_kind(positions):
+    with pytest.raises(TypeError, match=r"positions must be numbers of shape \(n, 2\).*a SkyCoord, or a table with x_centroid"):
         pixel_positions(positions)
 
 
@@ -271,6 +330,44 @@ def test_spellings_of_units(data, text, unit):
     hdu = fits.PrimaryHDU(data)
     hdu.header["BUNIT"] = text
     assert MultiBandImage({"a": hdu}).unit == unit
+
+
+def test_unit_in_the_primary_header(data, tmp_path):
+    hdus = fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(data, name="SCI")])
+    hdus[0].header["BUNIT"] = "ELECTRONS"
+    hdus.writeto(tmp_path / "a.fits")
+    assert MultiBandImage({"a": tmp_path / "a.fits"}).unit == u.electron
+    hdus[1].header["BUNIT"] = "ELECTRONS/S"
+    assert MultiBandImage({"a": hdus}).unit == RATE
+
+
+def test_counts_are_no_unit(data, tmp_path):
+    """They may be adu or electrons; the message says how to state which, and it works."""
+    hdu = fits.PrimaryHDU(data)
+    hdu.header["BUNIT"] = "COUNTS"
+    hdu.writeto(tmp_path / "a.fits")
+    with pytest.raises(ValueError, match=r"BUNIT = 'COUNTS'.*'adu' or 'electron'.*CCDData.read\(path, unit='adu'\)"):
+        MultiBandImage({"a": tmp_path / "a.fits"})
+    assert MultiBandImage({"a": CCDData.read(tmp_path / "a.fits", unit="adu")}).unit == u.adu
+
+
+@pytest.mark.filterwarnings("ignore:File may have been truncated", "ignore:Error validating header")
+@pytest.mark.parametrize("kind", ["image", "compressed", "written"])
+@pytest.mark.parametrize("keep", [0, 100, 2880, 0.6])
+def test_truncated_files(tmp_path, kind, keep):
+    path = tmp_path / "broken.fits"
+    noise = np.random.default_rng(1).normal(size=(200, 300)).astype(np.float32)
+    if kind == "written":
+        MultiBandImage({"F438W": noise * RATE}).write(path)
+    else:
+        hdu = (fits.ImageHDU if kind == "image" else fits.CompImageHDU)(noise)
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size) if keep < 1 else keep])
+    with pytest.raises(ValueError, match="broken.fits"):
+        MultiBandImage.read(path if kind == "written" else {"F438W": path}, unit=RATE)
+    if kind == "image" and keep == 0.6:
+        with fits.open(path) as hdus, pytest.raises(ValueError, match="broken.fits is cut short"):
+            MultiBandImage({"F438W": hdus}, unit=RATE)
 
 
 def test_clear_errors(data, tmp_path):

@@ -306,6 +306,27 @@ def test_completeness_goes_on_until_all_are_injected():
     assert u.allclose(injector.completeness(space, 7, finder, **keywords)["mass"], truth["mass"])
 
 
+def test_completeness_as_in_the_contract():
+    """The distance is the injector's; photutils' finders give None for nothing."""
+    injector = ClusterInjector(make_images(), instrument=M83, psf=PSF, distance=DISTANCE)
+    truth = injector.completeness(SMALL, n=3, finder=lambda images: None, rng=1, progress=False)
+    assert len(truth) == 3 and not truth["recovered"].any()
+    given = ClusterInjector(make_images(), instrument=M83, psf=PSF)
+    same = given.completeness(SMALL, n=3, finder=lambda images: None, rng=1, progress=False, distance=DISTANCE)
+    assert u.allclose(truth["F438W"], same["F438W"])
+    # and the curves in one line
+    for name in SMALL.names:
+        curve = recovered_fraction(truth, name, SMALL[name].edges())
+        assert curve["n"].sum() >= 2 and not curve["fraction"][curve["n"] > 0].any()
+    with pytest.raises(ValueError, match="distance must be given .* here or to ClusterInjector"):
+        given.completeness(SMALL, n=3, finder=lambda images: None, progress=False)
+    with pytest.raises(TypeError, match="distance must be a Quantity"):
+        ClusterInjector(make_images(), instrument=M83, psf=PSF, distance=4.5)
+    for keywords in ({"n": 0}, {"n": 3, "n_per_image": 0}):
+        with pytest.raises(ValueError, match="n and n_per_image must be at least 1"):
+            injector.completeness(SMALL, finder=lambda images: None, progress=False, **keywords)
+
+
 def test_recovered_fraction():
     truth = QTable({"mass": [1, 2, 3, 20, 30, 40, 500] * u.Msun, "recovered": [True, False, False, True, True, True, True]})
     table = recovered_fraction(truth, "mass", [1e-3, 1e-2, 0.1, 0.4] * (1e3 * u.Msun))

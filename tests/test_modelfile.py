@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from clustercnn.network.modelfile import FORMAT_VERSION, read_file, write_file
 
@@ -17,9 +17,9 @@ def rewrite(path, change):
     """Change the header of a file, with its checksum as it was."""
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
-    meta = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["clustercnn"])
-    tensors, _ = read_file(path)
-    path.write_bytes(save(tensors, metadata={"clustercnn": json.dumps(meta | change)}))
+    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+    metadata["clustercnn"] = json.dumps(json.loads(metadata["clustercnn"]) | change)
+    path.write_bytes(save(load(content), metadata=metadata))
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -72,6 +72,38 @@ def test_damaged(tmp_path):
         read_file(path)
 
 
+@pytest.mark.parametrize("change", [{"network": {"bands": ["F438W"]}}, {"number": 1.6}, {"another": None}])
+def test_changed_header(tmp_path, change):
+    path = tmp_path / "a.safetensors"
+    write_file(path, TENSORS, HEADER, half=True)
+    rewrite(path, {})
+    read_file(path)
+    rewrite(path, change)
+    with pytest.raises(ValueError, match="a.safetensors is damaged or was changed"):
+        read_file(path)
+
+
+def test_changed_shape(tmp_path):
+    path = tmp_path / "a.safetensors"
+    write_file(path, TENSORS, HEADER)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"shape":[3,4]', b'"shape":[4,3]'))
+    assert path.read_bytes() != content
+    with pytest.raises(ValueError, match="checksum"):
+        read_file(path)
+
+
+def test_every_type_of_number(tmp_path):
+    path = tmp_path / "a.safetensors"
+    kinds = (torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.int8, torch.int64, torch.bool)
+    tensors = {str(kind): torch.tensor([[0, 1], [1, 0]]).to(kind) for kind in kinds} | {"scalar": torch.tensor(2.5), "none": torch.zeros(0, 3)}
+    write_file(path, tensors, {})
+    back, _ = read_file(path)
+    for name, tensor in tensors.items():
+        assert torch.equal(back[name].to(tensor.dtype), tensor)
+    assert back["torch.bfloat16"].dtype == back["torch.float16"].dtype == torch.float32
+
+
 def test_foreign(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_text("not weights at all, but a text that is long enough")
@@ -80,6 +112,10 @@ def test_foreign(tmp_path):
     path.write_bytes(save(TENSORS))
     with pytest.raises(ValueError, match="not one of clustercnn"):
         read_file(path)
+    for header in ("[]", "{}", "no JSON", '{"format": "clustercnn-model", "format_version": Infinity}'):
+        path.write_bytes(save({"a": torch.ones(3, dtype=torch.bfloat16)}, metadata={"clustercnn": header, "sha256": ""}))
+        with pytest.raises(ValueError, match="a.safetensors is a safetensors file, but not one of clustercnn"):
+            read_file(path)
     with pytest.raises(FileNotFoundError):
         read_file(tmp_path / "b.safetensors")
 

@@ -96,3 +96,10 @@ def test_noise_follows_the_generator():
     images = [detector.expose(rates, np.random.default_rng(seed)) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(images[0], images[1])
     assert np.all(images[0] != images[2])
+
+
+def test_nan_is_named():
+    detector, rates = Detector.from_instrument(M83), np.zeros((3, 8, 8))
+    rates[1, 2, 3] = np.nan
+    with pytest.raises(ValueError, match="rate must be finite, but holds 1 NaN or infinite pixels"):
+        detector.expose(rates, np.random.default_rng(1))

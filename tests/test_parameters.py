@@ -12,7 +12,7 @@ from astropy.table import QTable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clustercnn.parameters import Parameter, ParameterSpace, as_quantity
+from clustercnn.parameters import Parameter, ParameterSpace, as_quantity, positive_quantity
 
 PAPER = ParameterSpace.paper()
 UNIT_INTERVAL = st.lists(st.floats(0, 1), min_size=4, max_size=4)
@@ -176,3 +176,12 @@ def test_broken_spaces():
         ParameterSpace([PAPER["age"], PAPER["age"]])
     with pytest.raises(KeyError, match="no parameter 'radius'; there are"):
         PAPER["radius"]
+
+
+def test_positive_quantity():
+    assert positive_quantity(4500 * u.kpc, u.Mpc, "distance") == 4.5 * u.Mpc
+    with pytest.raises(TypeError, match="distance must be a Quantity"):
+        positive_quantity(4.5, u.Mpc, "distance")
+    for wrong in (0, -1, np.nan, np.inf, [1, 2]):
+        with pytest.raises(ValueError, match="distance must be one positive number, such as 1 Mpc"):
+            positive_quantity(wrong * u.Mpc, u.Mpc, "distance")

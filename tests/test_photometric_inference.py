@@ -6,6 +6,8 @@ Stochastic aperture photometry: it measures what it should, and its posteriors h
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.nddata import CCDData
+from small_stream import make_stream
 
 from clustercnn.calibration import coverage
 from clustercnn.images import MultiBandImage
@@ -74,12 +76,64 @@ def test_images_and_stamps_agree(stream, peer):
     np.testing.assert_array_equal(at_center.draws, peer.predict(stamp * UNIT, rng=3).draws)
 
 
+def test_bands_in_another_order(stream, peer):
+    stamp = stream.batch(0, 1)["pixels"].numpy()[0]
+    planes = {band: plane * UNIT for band, plane in zip(M83.bands, stamp)} | {"F555W": np.full((64, 64), np.nan) * UNIT}
+    ordered, turned = ({band: planes[band] for band in bands} for bands in (M83.bands, (*M83.bands[::-1], "F555W")))
+    ages = [peer.predict(MultiBandImage(images), [(31.5, 31.5)]).draws for images in (ordered, turned)]
+    np.testing.assert_array_equal(*ages)
+    del turned["F438W"]
+    with pytest.raises(ValueError, match=r"images lack the bands \['F438W'\]; the library needs"):
+        peer.predict(MultiBandImage(turned), [(31.5, 31.5)])
+
+
+def test_stamps_of_the_librarys_shape():
+    stream = make_stream(positive_fraction=1.0)
+    peer = StochasticPhotometry(stream, samples=128, effective=10)
+    assert peer.contract == stream.contract
+    stamps = stream.batch(0, 2)["pixels"].numpy()
+    images = MultiBandImage.from_arrays(M83.bands, stamps[1], UNIT)
+    expected = peer.predict(stamps * UNIT, rng=3, draws=20)
+    assert len(expected) == 2 and len(peer.predict(stamps[:0] * UNIT)) == 0
+    np.testing.assert_array_equal(peer.predict(images, [(11.5, 11.5)], rng=3, draws=20).draws,
+                                  peer.predict(stamps[1:] * UNIT, rng=3, draws=20).draws)
+
+
+def test_zero_points_and_units(stream, peer):
+    stamp = stream.batch(0, 1)["pixels"].numpy()
+    fainter = M83.to_dict()
+    fainter["zero_points"] = {band: value + 0.5 for band, value in fainter["zero_points"].items()}
+    exposure = np.array([M83.exposure(band).value for band in M83.bands])[:, None, None]
+    images = MultiBandImage.from_arrays(M83.bands, stamp[0] * exposure * 10**0.2, u.electron)
+    same = peer.predict(images, [(31.5, 31.5)], rng=3, instrument=Instrument.from_dict(fainter))
+    assert u.allclose(same.mass, peer.predict(stamp * UNIT, rng=3).mass, rtol=1e-3)
+
+
+@pytest.mark.parametrize("how", ["stamps", "masked", "edge"])
+def test_bad_pixels_are_refused(peer, how):
+    """Rather than taken for zeros."""
+    stamps = np.zeros((3, 3, 64, 64))
+    images, positions = stamps * UNIT, None
+    if how == "stamps":
+        images[2] = np.nan
+    else:
+        data = CCDData(np.zeros((100, 100)), unit=UNIT, mask=np.zeros((100, 100), dtype=bool))
+        data.mask[90, 50] = how == "masked"
+        images = MultiBandImage(dict.fromkeys(M83.bands, data))
+        positions = [(40, 40), (50, 45), (60, 60) if how == "masked" else (5, 5)]
+    with pytest.raises(ValueError, match="stamp 2 holds NaN, masked or missing pixels: leave the source out, or give stamps"):
+        peer.predict(images, positions)
+
+
 def test_errors(stream, peer):
-    with pytest.raises(TypeError, match="images must be a MultiBandImage with positions, or stamps such as"):
+    with pytest.raises(TypeError, match="images must be a MultiBandImage or a Quantity of stamps such as"):
         peer.predict(np.zeros((1, 3, 64, 64)))
     with pytest.raises(u.UnitsError):
         peer.predict(np.zeros((1, 3, 64, 64)) * u.m)
-    with pytest.raises(ValueError, match="the 3 bands of the library"):
-        peer.predict(np.zeros((1, 2, 64, 64)) * UNIT)
+    for shape in ((1, 2, 64, 64), (1, 3, 32, 32), (3, 64, 64)):
+        with pytest.raises(ValueError, match=r"images must have shape \(n, 3, 64, 64\) for bands"):
+            peer.predict(np.zeros(shape) * UNIT)
+    with pytest.raises(ValueError, match="pixel scale is 0.08 arcsec per pixel, but the library was made for 0.04"):
+        peer.predict(np.zeros((1, 3, 64, 64)) * UNIT, pixel_scale=0.08 * u.arcsec / u.pix)
     with pytest.raises(ValueError, match="effective must be at most the number of clusters in the library, 32, not 100"):
         StochasticPhotometry(stream, samples=32)

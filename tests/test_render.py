@@ -7,13 +7,17 @@ import galsim
 import numpy as np
 import pytest
 import torch
+from astropy import units as u
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clustercnn.images import MultiBandImage
 from clustercnn.instruments import Instrument
+from clustercnn.parameters import ParameterSpace
 from clustercnn.profiles import get_profile
 from clustercnn.psf import as_psf, builtin_psf
-from clustercnn.simulation import Renderer
+from clustercnn.simulation import ClusterInjector, GalaxyDisc, MockStream, Renderer
+from clustercnn.simulation.render import band_psfs
 from clustercnn.simulation.scenes import GAMMAS, Scene, SmoothLight
 
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
@@ -252,3 +256,23 @@ def test_blur_widens_the_psf():
     blurred = render(Renderer([narrow], (24, 24)), x, y, stamp=[0, 1], n_stamps=2, blur=torch.tensor([0.5, 0.0]))[:, 0]
     assert worst(blurred[0], one(Renderer([wide], (24, 24)), 11.3, 12.8)) < OF_THE_PEAK
     np.testing.assert_allclose(blurred[1], one(Renderer([narrow], (24, 24)), 11.3, 12.8), atol=1e-7)
+
+
+@pytest.mark.parametrize(("psf", "error", "message"), [
+    (SHARP, TypeError, r"psf must be a dict of band -> PSF, such as psf=\{'F336W': as_psf\(kernel\), ...\}, not a PSF"),
+    (np.ones((5, 5)), TypeError, "psf must be a dict of band -> PSF.* not a ndarray"),
+    ({}, ValueError, r"psf must have an entry for each band of the instrument, but has none for \['F336W', 'F438W', 'F814W'\]"),
+    ({"F336W": SHARP, "F438W": SHARP}, ValueError, r"none for \['F814W'\]"),
+    (dict.fromkeys(M83.bands, np.ones((5, 5))), TypeError, r"as_psf\(kernel\).*but that of F336W is a ndarray"),
+])
+def test_what_is_no_psf_is_refused_everywhere(psf, error, message):
+    images = MultiBandImage.from_arrays(M83.bands, np.zeros((3, 40, 40)), u.electron / u.s)
+    brightness = 22 * u.mag / u.arcsec**2
+    for use in (
+        lambda: band_psfs(psf, M83),
+        lambda: MockStream(ParameterSpace.paper(), M83, psf=psf),
+        lambda: GalaxyDisc(M83, brightness, distance=4.5 * u.Mpc, psf=psf),
+        lambda: ClusterInjector(images, instrument=M83, psf=psf),
+    ):
+        with pytest.raises(error, match=message):
+            use()

@@ -230,8 +230,18 @@ def test_contract_goes_through_json(stream):
     assert contract["negatives"] == NEGATIVES and contract["positive_fraction"] == 0.6
     assert ParameterSpace.from_dict(contract["parameter_space"]) == SPACE
     assert Instrument.from_dict(contract["instrument"]) == M83
-    for rng in (None, np.random.SeedSequence(7), np.random.default_rng(7)):
-        json.dumps(make_stream(rng).contract)
+
+
+@pytest.mark.parametrize("rng", [
+    None, 3, np.int64(3), [3, 4], np.random.SeedSequence(7), np.random.SeedSequence(7).spawn(3)[2].spawn(2)[1],
+    np.random.SeedSequence(np.array([5, 6])).spawn(1)[0], np.random.default_rng(7),
+], ids=repr)
+def test_contract_identifies_the_stream(rng):
+    stream = make_stream(rng)
+    contract = json.loads(json.dumps(stream.contract))
+    again = make_stream(np.random.SeedSequence(contract["seed"], spawn_key=contract["spawn_key"]))
+    assert again.contract == contract
+    assert_same(again.batch(0, 2), stream.batch(0, 2))
 
 
 def test_default_background_is_a_pool_of_discs(monkeypatch):

@@ -47,9 +47,9 @@ def write_file(path, tensors, header, kind="model", half=False):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"tensor {name} holds values that are not finite")
         stored[name] = tensor.clone(memory_format=torch.contiguous_format)
-    header = {"format": f"clustercnn-{kind}", "format_version": FORMAT_VERSION, **header, "sha256": _digest(stored)}
+    text = json.dumps({"format": f"clustercnn-{kind}", "format_version": FORMAT_VERSION, **header})
     with whole_file(path) as partial:
-        partial.write_bytes(save_tensors(stored, metadata={"clustercnn": json.dumps(header)}))
+        partial.write_bytes(save_tensors(stored, metadata={"clustercnn": text, "sha256": _digest(text, stored)}))
 
 
 def read_file(path, kind="model"):
@@ -66,7 +66,7 @@ def read_file(path, kind="model"):
     Returns
     -------
     tensors : dict
-        Name to `~torch.Tensor`; float16 becomes float32.
+        Name to `~torch.Tensor`; half precision becomes float32.
     header : dict
         The header.
 
@@ -81,14 +81,15 @@ def read_file(path, kind="model"):
         tensors = load_tensors(content)
         length = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a whole safetensors file (damaged, cut short or of another kind): {error}"
         ) from None
     try:
-        header = json.loads(metadata["clustercnn"])
-        found, version, digest = header["format"], int(header["format_version"]), header["sha256"]
-    except (KeyError, TypeError, ValueError):
+        text, digest = metadata["clustercnn"], metadata["sha256"]
+        header = json.loads(text)
+        found, version = header["format"], int(header["format_version"])
+    except (KeyError, OverflowError, TypeError, ValueError):
         raise ValueError(f"{path} is a safetensors file, but not one of clustercnn: its header has no contract") from None
     if found != f"clustercnn-{kind}":
         raise ValueError(f"{path} is a {found} file, not a clustercnn-{kind} file")
@@ -96,15 +97,17 @@ def read_file(path, kind="model"):
         raise ValueError(
             f"{path} has format version {version}; this clustercnn reads up to {FORMAT_VERSION}: update clustercnn"
         )
-    if digest != _digest(tensors):
-        raise ValueError(f"{path} is damaged: the checksum of its tensors does not agree with its header")
-    return {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}, header
+    if digest != _digest(text, tensors):
+        raise ValueError(f"{path} is damaged or was changed: its checksum does not agree with its header and tensors")
+    return {name: t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for name, t in tensors.items()}, header
 
 
-def _digest(tensors):
-    """SHA-256 of all tensors, in the order of their names."""
-    digest = hashlib.sha256()
+def _digest(text, tensors):
+    """SHA-256 of the header's text and of all tensors, in the order of their names."""
+    digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].numpy().tobytes())
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # as bytes, since numpy does not know every type of number
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -9,11 +9,10 @@ from astropy import units as u
 from astropy.wcs import WCS
 
 from clustercnn.images import MultiBandImage
-from clustercnn.parameters import as_quantity
-from clustercnn.psf import builtin_psf
+from clustercnn.parameters import as_quantity, positive_quantity
 from clustercnn.simulation.noise import Detector
 from clustercnn.simulation.population import StarTables
-from clustercnn.simulation.render import Renderer
+from clustercnn.simulation.render import Renderer, band_psfs
 from clustercnn.stellar.extinction import band_extinction
 
 __all__ = ["BackgroundFields", "GalaxyDisc", "star_rates"]
@@ -49,7 +48,7 @@ def star_rates(instrument, distance):
     >>> print(star_rates(m83, 4.5 * u.Mpc).round(3))
     [0.012 0.049 0.036]
     """
-    modulus = 5 * np.log10(distance.to_value(u.pc) / 10)
+    modulus = 5 * np.log10(positive_quantity(distance, u.pc, "distance").value / 10)
     zero_points = np.array([instrument.zero_point(band).to_value(u.mag) for band in instrument.bands])
     return 10 ** (0.4 * (zero_points - modulus))
 
@@ -101,8 +100,8 @@ class GalaxyDisc:
         self.surface_brightness = as_quantity(surface_brightness, u.mag / u.arcsec**2, "surface_brightness")
         self.recent_star_formation = float(recent_star_formation)
         self.a_v = as_quantity(a_v, u.mag, "a_v")
-        self.distance = as_quantity(distance, u.Mpc, "distance")
-        self.psf = builtin_psf(instrument) if psf is None else psf
+        self.distance = positive_quantity(distance, u.Mpc, "distance")
+        self.psf = band_psfs(psf, instrument)
         self.metallicity = metallicity
         if self.recent_star_formation < 0:
             raise ValueError(f"recent_star_formation must be 0 or more, such as 1.0, not {recent_star_formation}")
@@ -285,6 +284,9 @@ class BackgroundFields:
         if any(field.ndim != 3 for field in self.fields) or len({len(field) for field in self.fields}) > 1:
             shapes = [field.shape for field in self.fields]
             raise ValueError(f"fields must be arrays of shape (n_bands, ny, nx) with the same number of bands, not {shapes}")
+        for i, field in enumerate(self.fields):
+            if bad := np.count_nonzero(~np.isfinite(field)):
+                raise ValueError(f"fields must be finite, but field {i} holds {bad} NaN or infinite pixels; fill them first")
 
     @classmethod
     def discs(cls, instrument, n_fields=64, field_shape=(768, 768), rng=None, *, distance, psf=None, metallicity=0.0):

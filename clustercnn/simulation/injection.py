@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from clustercnn.images import MultiBandImage
 from clustercnn.matching import match_positions
-from clustercnn.parameters import as_quantity
-from clustercnn.psf import builtin_psf
+from clustercnn.parameters import as_quantity, positive_quantity
 from clustercnn.simulation.cluster import SyntheticCluster
+from clustercnn.simulation.render import band_psfs
 from clustercnn.stellar.isochrones import IsochroneGrid
 
 __all__ = ["ClusterInjector", "InjectionResult", "recovered_fraction"]
@@ -41,6 +41,8 @@ class ClusterInjector:
         Bands, pixel scale, zero points and exposures of the images.
     psf : dict of `~clustercnn.psf.PSF`, optional
         One per band; default: the built-in HST model.
+    distance : `~astropy.units.Quantity`, optional
+        Distance of clusters that are drawn from a table or a prior, for `inject` and `completeness`.
 
     Raises
     ------
@@ -66,14 +68,15 @@ class ClusterInjector:
           40.3       51.8
     """
 
-    def __init__(self, images, *, instrument, psf=None):
+    def __init__(self, images, *, instrument, psf=None, distance=None):
         if set(images.bands) != set(instrument.bands):
             raise ValueError(f"images must have the bands {instrument.bands} of the instrument, not {images.bands}")
         if images.pixel_scale is not None and abs(images.pixel_scale / instrument.pixel_scale - 1) > 0.02:
             raise ValueError(f"images have {images.pixel_scale:.4g}, but the instrument {instrument.pixel_scale:.4g}")
         self.images = images
         self.instrument = instrument
-        self.psf = builtin_psf(instrument) if psf is None else psf
+        self.psf = band_psfs(psf, instrument)
+        self.distance = None if distance is None else positive_quantity(distance, u.Mpc, "distance")
 
     def inject(self, clusters, positions, rng=None, *, distance=None, progress=False):
         """
@@ -88,7 +91,7 @@ class ClusterInjector:
         rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
             Source of randomness.
         distance : `~astropy.units.Quantity`, optional
-            Distance of clusters that come as a table.
+            Distance of clusters that come as a table. Default: that given to the injector.
         progress : bool
             Show a progress bar.
 
@@ -100,8 +103,11 @@ class ClusterInjector:
         """
         rng = np.random.default_rng(rng)
         from_table = isinstance(clusters, Table)
+        distance = self.distance if distance is None else distance
         if from_table and distance is None:
-            raise ValueError("distance must be given when the clusters come as a table, such as distance=4.5 * u.Mpc")
+            raise ValueError(
+                "distance must be given when the clusters come as a table, here or to ClusterInjector, such as distance=4.5 * u.Mpc"
+            )
         xy = self.images.pixel_positions(positions)
         if len(clusters) != len(xy):
             raise ValueError(f"positions must be as many as the clusters, {len(clusters)}, not {len(xy)}")
@@ -144,7 +150,7 @@ class ClusterInjector:
             truth[name] = u.Quantity([row[i] for row in rows], unit)
         return truth
 
-    def completeness(self, prior, n, finder, *, distance, n_per_image=50, tolerance=2 * u.pix, rng=None, progress=True):
+    def completeness(self, prior, n, finder, *, distance=None, n_per_image=50, tolerance=2 * u.pix, rng=None, progress=True):
         """
         The artificial-cluster test: inject, find, match.
 
@@ -155,9 +161,9 @@ class ClusterInjector:
         n : int
             How many clusters.
         finder : callable
-            ``finder(images)`` gives a table with ``x_centroid`` and ``y_centroid``.
-        distance : `~astropy.units.Quantity`
-            Distance of the clusters.
+            ``finder(images)`` gives a table with ``x_centroid`` and ``y_centroid``, or None if it finds nothing.
+        distance : `~astropy.units.Quantity`, optional
+            Distance of the clusters. Default: that given to the injector.
         n_per_image : int
             Clusters injected at once.
         tolerance : `~astropy.units.Quantity`
@@ -170,8 +176,11 @@ class ClusterInjector:
         Returns
         -------
         truth : `~astropy.table.QTable`
-            What was injected, with the column ``recovered`` (bool); see `recovered_fraction` for curves.
+            What was injected, with the column ``recovered`` (bool). The recovered fraction as a function of age, a_v, mass or
+            half_light_radius is ``recovered_fraction(truth, "mass", prior["mass"].edges())``; see `recovered_fraction`.
         """
+        if n < 1 or n_per_image < 1:
+            raise ValueError(f"n and n_per_image must be at least 1, not {n} and {n_per_image}")
         rng = np.random.default_rng(rng)
         ny, nx = self.images.shape
         tables = []
@@ -181,7 +190,8 @@ class ClusterInjector:
                 positions = rng.random((size, 2)) * [nx, ny] - 0.5
                 result = self.inject(prior.sample(size, rng), positions, rng, distance=distance)
                 found = finder(result.images)
-                pairs = match_positions(positions, found, tolerance)
+                # None, as photutils says it
+                pairs = match_positions(positions, np.empty((0, 2)) if found is None else found, tolerance)
                 result.truth["recovered"] = np.isin(np.arange(size), pairs["first"])
                 result.truth["id"] += done
                 tables.append(result.truth)

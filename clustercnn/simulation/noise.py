@@ -70,6 +70,9 @@ class Detector:
         image : `~numpy.ndarray`
             Rates in electron/s, sky subtracted, same shape.
         """
+        if not np.isfinite(rate).all():
+            raise ValueError(f"rate must be finite, but holds {np.count_nonzero(~np.isfinite(rate))} NaN or infinite pixels "
+                             "(of the background, if there is one: fill them first)")
         exposure, sky, read_variance = (a[:, None, None] for a in (self.exposure, self.sky, self.read_variance))
         # The FFT leaves rates of -1e-9 where there is no light.
         electrons = rng.poisson(np.maximum(rate + sky, 0.0) * exposure)

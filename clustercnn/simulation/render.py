@@ -1,16 +1,67 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """Stars to pixels: the array core that renders many stamps at once, in torch."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
-__all__ = ["Renderer"]
+from clustercnn.psf import PSF, builtin_psf
+
+__all__ = ["Renderer", "band_psfs"]
 
 # The spreading kernel of a non-uniform FFT, exp(beta (sqrt(1 - z^2) - 1)), on `WIDTH` points of a grid `FINE` times finer than
 # the native pixels. Bilinear spreading would leave errors of several per cent of a star's peak.
 WIDTH = 6
 BETA = 11.5
 FINE = 2
+
+
+def band_psfs(psf, instrument):
+    """
+    The PSF of each band of an instrument, checked.
+
+    Parameters
+    ----------
+    psf : dict of `~clustercnn.psf.PSF` or None
+        One per band; None for the built-in HST model.
+    instrument : `~clustercnn.instruments.Instrument`
+        With the bands.
+
+    Returns
+    -------
+    psf : dict
+        Band -> `~clustercnn.psf.PSF`.
+
+    Raises
+    ------
+    TypeError
+        If ``psf`` is no dict, or an entry of it is no PSF.
+    ValueError
+        If a band has no entry.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clustercnn.instruments import Instrument
+    >>> from clustercnn.psf import as_psf
+    >>> from clustercnn.simulation.render import band_psfs
+    >>> m83 = Instrument.from_name("HST/WFC3/UVIS/M83")
+    >>> band_psfs(dict.fromkeys(m83.bands, as_psf(np.ones((5, 5)))), m83)["F438W"]
+    <PSF (5, 5), 4x oversampled, pixel_integrated=False>
+    """
+    if psf is None:
+        return builtin_psf(instrument)
+    example = f"such as psf={{{instrument.bands[0]!r}: as_psf(kernel), ...}}"
+    if not isinstance(psf, Mapping):
+        raise TypeError(f"psf must be a dict of band -> PSF, {example}, not a {type(psf).__name__}")
+    missing = [band for band in instrument.bands if band not in psf]
+    if missing:
+        raise ValueError(f"psf must have an entry for each band of the instrument, but has none for {missing}")
+    for band in instrument.bands:
+        if not isinstance(psf[band], PSF):
+            raise TypeError(f"psf must hold a PSF for each band, {example}, but that of {band} is a {type(psf[band]).__name__}")
+    return psf
 
 
 def _spreading_kernel(distance):

@@ -5,12 +5,11 @@ import numpy as np
 import torch
 from astropy import units as u
 
-from clustercnn.parameters import as_quantity
-from clustercnn.psf import builtin_psf
+from clustercnn.parameters import positive_quantity
 from clustercnn.simulation.background import BackgroundFields, star_rates
 from clustercnn.simulation.negatives import NEGATIVES, draw_negative
 from clustercnn.simulation.noise import Detector
-from clustercnn.simulation.render import Renderer
+from clustercnn.simulation.render import Renderer, band_psfs
 from clustercnn.simulation.scenes import ClusterScenes, SmoothLight, render_scenes
 from clustercnn.simulation.visibility import APERTURE_RADIUS, Visibility
 
@@ -83,16 +82,17 @@ class MockStream:
         self.space = space
         self.instrument = instrument
         self.shape = tuple(int(n) for n in shape)
-        self.distance = as_quantity(distance, u.Mpc, "distance")
+        self.distance = positive_quantity(distance, u.Mpc, "distance")
         self.positive_fraction = positive_fraction
         self.depth_scatter = depth_scatter
         self.noise_correlation = noise_correlation
         self.negatives = dict(NEGATIVES if negatives is None else negatives)
         seed = _seed_sequence(rng)
-        self.seed = seed.entropy
+        # the sequence is SeedSequence(seed, spawn_key=spawn_key)
+        self.seed, self.spawn_key = _plain_integers(seed.entropy), _plain_integers(seed.spawn_key)
         backgrounds, samples = (np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)) for i in range(2))
         self._key = samples.generate_state(2, np.uint64)
-        psf = builtin_psf(instrument) if psf is None else psf
+        psf = band_psfs(psf, instrument)
         if background is None:
             background = BackgroundFields.discs(instrument, rng=backgrounds, distance=self.distance, psf=psf)
         if len(background.fields[0]) != len(instrument.bands):
@@ -126,6 +126,7 @@ class MockStream:
             "noise_correlation": self.noise_correlation,
             "visibility_aperture_radius_pixels": APERTURE_RADIUS,
             "seed": self.seed,
+            "spawn_key": self.spawn_key,
         }
 
     def batch(self, start, size):
@@ -190,3 +191,8 @@ def _seed_sequence(rng):
     if isinstance(rng, np.random.Generator):
         return np.random.SeedSequence(int(rng.integers(2**63)))
     return np.random.SeedSequence(rng)
+
+
+def _plain_integers(value):
+    """Integers that JSON can hold, a list where there are several."""
+    return [int(part) for part in value] if np.iterable(value) else int(value)

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 from astropy.table import QTable
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter, generic_filter, map_coordinates
 
 __all__ = ["find_clusters"]
 
@@ -52,8 +52,8 @@ def find_clusters(images, threshold=10.0, fwhm=(2.5, 5.0, 10.0), box_size=64):
     """
     from astropy.utils.exceptions import AstropyUserWarning
 
-    pixels, mask = _pixels(images)
-    found = [np.empty((4, 0))] if mask.all() else [_peaks(pixels, mask, width, threshold, box_size) for width in fwhm]
+    pixels = images.to_array(nan="mask")
+    found = [_peaks(pixels, width, threshold, box_size) for width in fwhm]
     x, y, significance, width = np.concatenate(found, axis=1)
     order = _merged(x, y, significance, width)
     if not len(order):
@@ -62,25 +62,17 @@ def find_clusters(images, threshold=10.0, fwhm=(2.5, 5.0, 10.0), box_size=64):
                   names=["x_centroid", "y_centroid", "significance", "fwhm"])
 
 
-def _pixels(images):
-    """All bands as (band, ny, nx) float32 with bad pixels at the band's median, and the (ny, nx) mask of bad pixels."""
-    pixels = images.to_array(nan="mask")
-    bad = np.isnan(pixels)
-    for plane, flawed in zip(pixels, bad):
-        plane[flawed] = 0 if flawed.all() else np.median(plane[~flawed])
-    return pixels, bad.any(axis=0)
-
-
-def _peaks(pixels, mask, width, threshold, box_size):
-    """Significant peaks at one filter width: array (4, n) of x, y, significance, width."""
+def _peaks(pixels, width, threshold, box_size):
+    """Significant peaks at one filter width of (band, ny, nx), NaN where bad: array (4, n) of x, y, significance, width."""
     from photutils.detection import find_peaks
     from photutils.utils.exceptions import NoDetectionsWarning
 
     sigma = width / 2.3548
+    mask = np.isnan(pixels).any(axis=0)
     squares = np.zeros(pixels.shape[1:], dtype=np.float32)
     for plane in pixels:
-        filtered = gaussian_filter(plane, sigma) - gaussian_filter(plane, 2 * sigma)
-        squares += np.clip(filtered / _scatter(filtered, mask, box_size), 0, None) ** 2
+        filtered = _smooth(plane, sigma) - _smooth(plane, 2 * sigma)
+        squares += np.clip(filtered / _scatter(np.where(mask, np.nan, filtered), box_size), 0, None) ** 2
     significance = np.sqrt(squares)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)  # ours comes when no width finds anything
@@ -93,17 +85,37 @@ def _peaks(pixels, mask, width, threshold, box_size):
     return np.stack([x, y, significance[peak_y, peak_x], np.full(len(x), width)])
 
 
-def _scatter(image, mask, box_size):
+def _smooth(plane, sigma):
+    """A Gaussian mean of the pixels that are not NaN: no pixel far away has a say, as it would in a fill value."""
+    good = ~np.isnan(plane)
+    if good.all():
+        return gaussian_filter(plane, sigma)
+    weight = gaussian_filter(good.astype(np.float32), sigma)
+    return gaussian_filter(np.where(good, plane, 0), sigma) / np.maximum(weight, np.finfo(np.float32).tiny)
+
+
+def _scatter(image, box_size):
     """Robust standard deviation around each pixel, interpolated linearly between cells: far pixels have no say."""
-    from astropy.stats import SigmaClip
-    from photutils.background import Background2D, MADStdBackgroundRMS
+    from astropy.stats import SigmaClip, mad_std
 
     box = np.minimum(box_size, image.shape)
-    cells = Background2D(image, box, mask=mask, exclude_percentile=90, sigma_clip=SigmaClip(3, maxiters=3),
-                         bkg_rms_estimator=MADStdBackgroundRMS()).background_rms_mesh
+    padded = np.pad(image, [(0, -n % side) for n, side in zip(image.shape, box)], constant_values=np.nan)
+    rows, columns = np.array(padded.shape) // box
+    cells = padded.reshape(rows, box[0], columns, box[1]).swapaxes(1, 2).reshape(rows, columns, -1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of cells without a good pixel
+        cells = SigmaClip(3, maxiters=3)(cells, axis=-1, masked=False)
+        scatter = mad_std(cells, axis=-1, ignore_nan=True)
+        scatter[np.isfinite(cells).mean(axis=-1) <= 0.1] = np.nan
+        # also lends a cell that is nearly all bad the scatter of its neighbours
+        scatter = generic_filter(scatter, np.nanmedian, size=3, mode="constant", cval=np.nan)
+    known = np.isfinite(scatter)
     row, column = ((np.arange(n) + 0.5) / side - 0.5 for n, side in zip(image.shape, box))
-    scatter = map_coordinates(cells, np.meshgrid(row, column, indexing="ij"), order=1, mode="nearest")
-    return np.maximum(scatter, np.finfo(np.float32).tiny)
+    place = np.meshgrid(row, column, indexing="ij")
+    scatter, weight = (map_coordinates(values, place, order=1, mode="nearest")
+                       for values in (np.where(known, scatter, 0), known.astype(float)))
+    # where nothing is known nothing is significant
+    return np.where(weight > 0, np.maximum(scatter, np.finfo(np.float32).tiny) / np.maximum(weight, 1e-9), np.inf)
 
 
 def _refined(image, x, y):

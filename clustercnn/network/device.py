@@ -1,0 +1,41 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""The device on which a network runs, by its name."""
+
+import torch
+
+__all__ = ["as_device"]
+
+
+def as_device(name):
+    """
+    The torch device of a name.
+
+    Parameters
+    ----------
+    name : str or `~torch.device`
+        ``'auto'`` takes a CUDA device where there is one, else the CPU.
+
+    Returns
+    -------
+    device : `~torch.device`
+
+    Raises
+    ------
+    ValueError
+        If torch knows no such device, or cannot use it here.
+
+    Examples
+    --------
+    >>> from clustercnn.network.device import as_device
+    >>> as_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (AssertionError, RuntimeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device must be 'auto', 'cpu', or one that torch can use here such as 'cuda', not {name!r} ({reason})") from None
+    return device

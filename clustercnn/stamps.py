@@ -1,0 +1,131 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""Stamps for inference: what the user has, checked against the contract of what infers."""
+
+import numpy as np
+from astropy import units as u
+
+from .parameters import as_quantity
+
+__all__ = ["read_stamps"]
+
+_CLOSE = 0.02  # relative difference of pixel scales that does no harm
+
+
+def read_stamps(
+    images, positions, contract, *, unit=None, instrument=None, pixel_scale=None, batch_size=256, nan="raise", user="network"
+):
+    """
+    Stamps in the bands, the order, the shape and the unit of a contract, batch by batch.
+
+    Parameters
+    ----------
+    images : `~clustercnn.images.MultiBandImage` or `~astropy.units.Quantity`
+        Images that hold the bands, or stamps of shape (n, band, ny, nx) in the order of the bands.
+    positions : array_like, `~astropy.coordinates.SkyCoord`, `~astropy.table.Table` or None
+        Where the sources are in images; None with stamps.
+    contract : dict
+        ``bands``, ``stamp_shape`` and, where known, ``pixel_scale`` (arcsec) and ``zero_points``: what
+        `~clustercnn.simulation.MockStream` promises.
+    unit : `~astropy.units.Unit`, optional
+        Unit of the result. Default: as the pixels come, without calibration.
+    instrument : `~clustercnn.instruments.Instrument`, optional
+        What the data were taken with. Needed for images in other units than rates; and where its zero points differ from
+        the contract's, calibrated pixels are brought to the latter.
+    pixel_scale : `~astropy.units.Quantity`, optional
+        Angle per pixel, of images or stamps that do not know their own.
+    batch_size : int
+        Stamps in memory at once.
+    nan : {'raise', 'mask'}
+        See `~clustercnn.images.MultiBandImage.cutouts`.
+    user : str
+        Who needs the stamps, for the messages.
+
+    Returns
+    -------
+    n : int
+        Number of stamps.
+    batches : iterator of `~numpy.ndarray`
+        Native float32, shape (m, band, ny, nx); NaN where a pixel is NaN, masked or off the image.
+
+    Raises
+    ------
+    TypeError
+        If the stamps are not a Quantity.
+    `~astropy.units.UnitsError`
+        If their unit does not convert.
+    ValueError
+        For missing bands, other stamp shapes, a pixel scale more than 2 % off, and positions missing or out of place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy import units as u
+    >>> from clustercnn.images import MultiBandImage
+    >>> from clustercnn.stamps import read_stamps
+    >>> images = MultiBandImage({"F814W": np.ones((40, 40)), "F438W": np.zeros((40, 40))}, unit=u.electron / u.s)
+    >>> n, batches = read_stamps(images, [(20, 21)], {"bands": ["F438W", "F814W"], "stamp_shape": [8, 8]})
+    >>> n, next(batches)[0].mean(axis=(1, 2)).tolist()
+    (1, [0.0, 1.0])
+    """
+    bands, shape = tuple(contract["bands"]), tuple(contract["stamp_shape"])
+    if hasattr(images, "cutouts"):
+        if positions is None:
+            raise ValueError(
+                "positions must be given with a MultiBandImage: pixels (x, y) of shape (n, 2), a SkyCoord or a table"
+            )
+        missing = [band for band in bands if band not in images.bands]
+        if missing:
+            raise ValueError(f"images lack the bands {missing}; the {user} needs {bands}, the images hold {tuple(images.bands)}")
+        order = [images.bands.index(band) for band in bands]
+        pixel_scale = pixel_scale if images.pixel_scale is None else images.pixel_scale
+        xy = images.pixel_positions(positions)
+        n = len(xy)
+
+        def cut(start, stop):
+            return images.cutouts(xy[start:stop], shape, unit=unit, instrument=instrument, nan=nan).value[:, order]
+
+    else:
+        if positions is not None:
+            raise ValueError("positions go with a MultiBandImage; stamps are centred on their sources already")
+        if not isinstance(images, u.Quantity):
+            raise TypeError("images must be a MultiBandImage or a Quantity of stamps such as array * u.electron / u.s")
+        expected = (len(bands), *shape)
+        if images.ndim != 4 or images.shape[1:] != expected:
+            raise ValueError(
+                f"images must have shape (n, {', '.join(map(str, expected))}) for bands {bands}, not {images.shape}"
+            )
+        n = len(images)
+        own = images.unit if unit is None else u.Unit(unit)
+        as_quantity(images[:0], own, "images")
+
+        def cut(start, stop):
+            return images[start:stop].to_value(own)
+
+    if pixel_scale is not None:
+        _check_pixel_scale(pixel_scale, contract.get("pixel_scale"), user)
+    factor = np.float32(1) if unit is None else _zero_point_factors(instrument, contract)
+
+    def batches():
+        for start in range(0, n, batch_size):
+            yield np.array(cut(start, start + batch_size) * factor, dtype=np.float32, order="C")
+
+    return n, batches()
+
+
+def _check_pixel_scale(scale, expected, user):
+    if isinstance(scale, u.Quantity) and scale.unit.is_equivalent(u.arcsec / u.pix):
+        scale = scale * u.pix  # given with or without the '/ pix'
+    scale = as_quantity(scale, u.arcsec, "pixel_scale").value
+    if expected is not None and not abs(scale / expected - 1) <= _CLOSE:
+        raise ValueError(
+            f"the pixel scale is {scale:.4g} arcsec per pixel, but the {user} was made for {expected:.4g} arcsec per pixel"
+        )
+
+
+def _zero_point_factors(instrument, contract):
+    """What brings the electron/s of an instrument to those of the contract, shape (band, 1, 1)."""
+    zero_points = contract.get("zero_points")
+    if instrument is None or not zero_points:
+        return np.float32(1)
+    steps = [instrument.zero_point(band).to_value(u.mag) - zero_points[band] for band in contract["bands"]]
+    return (10 ** (-0.4 * np.array(steps, dtype=np.float32)))[:, None, None]
