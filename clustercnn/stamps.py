@@ -1,14 +1,18 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """Stamps for inference: what the user has, checked against the contract of what infers."""
 
+import warnings
+
 import numpy as np
 from astropy import units as u
+from astropy.utils.exceptions import AstropyUserWarning
 
 from .parameters import as_quantity
 
 __all__ = ["read_stamps"]
 
 _CLOSE = 0.02  # relative difference of pixel scales that does no harm
+_DEPTH = 1.4  # ratio of exposures from which on a posterior is off
 
 
 def read_stamps(
@@ -24,13 +28,13 @@ def read_stamps(
     positions : array_like, `~astropy.coordinates.SkyCoord`, `~astropy.table.Table` or None
         Where the sources are in images; None with stamps.
     contract : dict
-        ``bands``, ``stamp_shape`` and, where known, ``pixel_scale`` (arcsec) and ``zero_points``: what
-        `~clustercnn.simulation.MockStream` promises.
+        ``bands``, ``stamp_shape`` and, where known, ``pixel_scale`` (arcsec), ``zero_points``, ``exposure`` and
+        ``instrument``: what `~clustercnn.simulation.MockStream` promises.
     unit : `~astropy.units.Unit`, optional
         Unit of the result. Default: as the pixels come, without calibration.
     instrument : `~clustercnn.instruments.Instrument`, optional
         What the data were taken with. Needed for images in other units than rates; and where its zero points differ from
-        the contract's, calibrated pixels are brought to the latter.
+        the contract's, calibrated pixels are brought to the latter. Passbands and pixel scale must be the contract's.
     pixel_scale : `~astropy.units.Quantity`, optional
         Angle per pixel, of images or stamps that do not know their own.
     batch_size : int
@@ -54,7 +58,13 @@ def read_stamps(
     `~astropy.units.UnitsError`
         If their unit does not convert.
     ValueError
-        For missing bands, other stamp shapes, a pixel scale more than 2 % off, and positions missing or out of place.
+        For missing bands, other stamp shapes or passbands, a pixel scale more than 2 % off, and positions missing or out of
+        place.
+
+    Warns
+    -----
+    `~astropy.utils.exceptions.AstropyUserWarning`
+        If exposures of the instrument differ from the contract's by a factor of more than 1.4.
 
     Examples
     --------
@@ -76,13 +86,13 @@ def read_stamps(
         missing = [band for band in bands if band not in images.bands]
         if missing:
             raise ValueError(f"images lack the bands {missing}; the {user} needs {bands}, the images hold {tuple(images.bands)}")
-        order = [images.bands.index(band) for band in bands]
+        images = type(images)({band: images[band] for band in bands})
         pixel_scale = pixel_scale if images.pixel_scale is None else images.pixel_scale
         xy = images.pixel_positions(positions)
         n = len(xy)
 
         def cut(start, stop):
-            return images.cutouts(xy[start:stop], shape, unit=unit, instrument=instrument, nan=nan).value[:, order]
+            return images.cutouts(xy[start:stop], shape, unit=unit, instrument=instrument, nan=nan).value
 
     else:
         if positions is not None:
@@ -97,10 +107,15 @@ def read_stamps(
         n = len(images)
         own = images.unit if unit is None else u.Unit(unit)
         as_quantity(images[:0], own, "images")
+        if hasattr(images, "filled"):  # astropy's Masked
+            images = images.filled(np.nan)
 
         def cut(start, stop):
             return images[start:stop].to_value(own)
 
+    if instrument is not None:
+        _check_instrument(instrument, contract, user)
+        pixel_scale = instrument.pixel_scale if pixel_scale is None else pixel_scale
     if pixel_scale is not None:
         _check_pixel_scale(pixel_scale, contract.get("pixel_scale"), user)
     factor = np.float32(1) if unit is None else _zero_point_factors(instrument, contract)
@@ -110,6 +125,24 @@ def read_stamps(
             yield np.array(cut(start, start + batch_size) * factor, dtype=np.float32, order="C")
 
     return n, batches()
+
+
+def _check_instrument(instrument, contract, user):
+    """Complain of other passbands, warn of another depth."""
+    for band, passband in contract.get("instrument", {}).get("passbands", {}).items():
+        if instrument.passband(band) != passband:
+            raise ValueError(
+                f"band {band} of {instrument.name} is {instrument.passband(band)}, but the {user} was made for {passband}"
+            )
+    for band, exposure in contract.get("exposure", {}).items():
+        ratio = instrument.exposure(band).to_value(u.s) / exposure
+        if not 1 / _DEPTH < ratio < _DEPTH:
+            warnings.warn(
+                f"{band} was exposed {ratio:.2g} times as long as the {user} takes for granted: its posteriors are not calibrated at "
+                "this depth",
+                AstropyUserWarning,
+                stacklevel=4,
+            )
 
 
 def _check_pixel_scale(scale, expected, user):

@@ -17,6 +17,7 @@ from clustercnn import MultiBandImage
 from clustercnn.estimate import FLAGS
 from clustercnn.instruments import Instrument
 from clustercnn.network import ClusterNet
+from clustercnn.network.modelfile import read_file, write_file
 
 RATE = u.electron / u.s
 BANDS = ("F336W", "F438W", "F814W")
@@ -185,7 +186,7 @@ def test_wrong_stamps(net, stamps):
 def test_scale_and_distance(net, stamps):
     net.predict(stamps, pixel_scale=0.0396 * u.arcsec, distance=4.5 * u.Mpc, draws=2)
     net.predict(stamps, pixel_scale=0.04 * u.arcsec / u.pix, draws=2)
-    with pytest.raises(ValueError, match="pixel scale is 0.05 arcsec per pixel, but the network was trained at 0.04"):
+    with pytest.raises(ValueError, match="pixel scale is 0.05 arcsec per pixel, but the network was made for 0.04"):
         net.predict(stamps, pixel_scale=0.05 * u.arcsec)
     with pytest.raises(ValueError, match="distance is 10 Mpc, but"):
         net.predict(stamps, distance=10 * u.Mpc)
@@ -258,6 +259,21 @@ def test_masked_stamps(net, stamps):
     assert net.predict(masked, draws=5, nan="mask").flags.tolist() == [0, 0, 0, NO_ANSWER, 0, 0, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize(("part", "name", "value"), [("network", "head", "mdn"), ("contract", "parameter_space", "unit")])
+def test_header_of_another_network(net, tmp_path, part, name, value):
+    """Whatever is wrong with the header, the message names the file."""
+    path = tmp_path / "other.safetensors"
+    net.save(path)
+    tensors, header = read_file(path)
+    if value == "unit":
+        header["contract"]["parameter_space"]["parameters"][0]["unit"] = "foo"
+    else:
+        header[part][name] = value
+    write_file(path, tensors, header)
+    with pytest.raises(ValueError, match="other.safetensors has .* of another network"):
+        ClusterNet.load(path)
+
+
 def test_not_trained(stamps):
     with pytest.warns(AstropyUserWarning, match="not been trained"):
         ClusterNet(shape=(24, 24)).predict(stamps, draws=2)
@@ -276,7 +292,7 @@ def test_another_instrument():
     with pytest.raises(ValueError, match="pixel scale is 0.05"):
         net.predict(stamps, instrument=coarse)
     other = Instrument.from_dict(m83 | {"passbands": m83["passbands"] | {"F814W": "ACS_WFC_F814W"}})
-    with pytest.raises(ValueError, match="band F814W .* ACS_WFC_F814W, but that of the network WFC3_UVIS_F814W"):
+    with pytest.raises(ValueError, match="band F814W .* ACS_WFC_F814W, but the network was made for WFC3_UVIS_F814W"):
         net.predict(stamps, instrument=other)
 
 

@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 from clustercnn.estimate import FLAGS, ClusterEstimate
 from clustercnn.parameters import ParameterSpace, as_quantity
+from clustercnn.stamps import read_stamps
 
+from .device import as_device
 from .encoders import CompactResNet, PhotometryBranch, ResNet50, renormalize, stretch
 from .heads import ClassHead, FlowHead, GridHead, VisibilityHead
 from .modelfile import read_file, write_file
@@ -282,7 +284,7 @@ class ClusterNet:
             self.module,
             stream,
             samples,
-            device=_device(device),
+            device=as_device(device),
             progress=progress,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -339,11 +341,11 @@ class ClusterNet:
         """
         tensors, header = read_file(path)
         try:
-            config, contract = dict(header["network"]), header["contract"]
+            config, contract = dict(header["network"]), dict(header["contract"])
             space = ParameterSpace.from_dict(contract["parameter_space"])
             net = cls(**config, space=space)
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} has an incomplete header: {error}") from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} has an incomplete header, or one of another network: {error}") from None
         try:
             net.module.load_state_dict(tensors)
         except RuntimeError as error:
@@ -415,7 +417,7 @@ class ClusterNet:
         instrument : `~clustercnn.instruments.Instrument`, optional
             What the data were taken with. Needed for images in electron, adu or flux densities; and where its zero points
             differ from the network's, the pixels are brought to the latter. Passbands and pixel scale must be the network's;
-            exposures of another depth bring a warning.
+            exposures that differ by a factor of more than 1.4 bring a warning.
         pixel_scale : `~astropy.units.Quantity`, optional
             Angle per pixel of stamps, to be checked against the network's (images know their own).
         distance : `~astropy.units.Quantity`, optional
@@ -440,7 +442,7 @@ class ClusterNet:
         Warns
         -----
         `~astropy.utils.exceptions.AstropyUserWarning`
-            If the network is not trained, or the exposures of ``instrument`` differ from its own by more than 30 %.
+            If the network is not trained, or the exposures of ``instrument`` differ from its own.
         """
         if nan not in ("raise", "mask"):
             raise ValueError(f"nan must be 'raise' or 'mask', not {nan!r}")
@@ -450,9 +452,9 @@ class ClusterNet:
             self._check_close("distance", as_quantity(distance, u.Mpc, "distance").value, "distance_mpc", "Mpc")
         if not self.training:
             warnings.warn("this network has not been trained: its posteriors mean nothing", AstropyUserWarning, stacklevel=2)
-        n, chunks = self._stamps(images, positions, batch_size, nan, instrument, pixel_scale)
+        n, chunks = self._stamps(images, positions, batch_size, nan, instrument=instrument, pixel_scale=pixel_scale)
         rng = np.random.default_rng(rng)
-        device = _device(device)
+        device = as_device(device)
         module = self.module.to(device).eval()
         d = len(self.space)
         all_draws = np.empty((n, draws, d), np.float32)
@@ -520,85 +522,11 @@ class ClusterNet:
             p: self.space[p].edges() for p in self.space.names[:-1]
         }
 
-    def _stamps(self, images, positions, batch_size, nan, instrument=None, pixel_scale=None):
+    def _stamps(self, images, positions, batch_size, nan, **keywords):
         """Number of stamps, and an iterator of (m, band, ny, nx) float32 arrays in electron/s, NaN where unknown."""
-        shape = tuple(self.config["shape"])
-        if hasattr(images, "cutouts"):
-            if positions is None:
-                raise ValueError(
-                    "positions must be given with a MultiBandImage: pixels (x, y) of shape (n, 2), a SkyCoord or a table"
-                )
-            missing = [band for band in self.bands if band not in images.bands]
-            if missing:
-                raise ValueError(
-                    f"images lack the bands {missing}; the network needs {self.bands}, the images hold {tuple(images.bands)}"
-                )
-            images = type(images)({band: images[band] for band in self.bands})
-            pixel_scale = pixel_scale if images.pixel_scale is None else images.pixel_scale
-            xy = images.pixel_positions(positions)
-            n = len(xy)
-            # Without calibration the unit of the images is as good as any.
-            unit = UNIT if self.config["scaling"] == "fixed" else None
-
-            def cut(start, stop):
-                return images.cutouts(xy[start:stop], shape, unit=unit, instrument=instrument, nan=nan).value
-
-        else:
-            if positions is not None:
-                raise ValueError("positions go with a MultiBandImage; stamps are centred on their sources already")
-            if not isinstance(images, u.Quantity):
-                raise TypeError("images must be a MultiBandImage or a Quantity of stamps such as array * u.electron / u.s")
-            expected = (len(self.bands), *shape)
-            if images.ndim != 4 or images.shape[1:] != expected:
-                raise ValueError(
-                    f"images must have shape (n, {', '.join(map(str, expected))}) for bands {self.bands}, not {images.shape}"
-                )
-            n = len(images)
-            unit = UNIT if self.config["scaling"] == "fixed" else images.unit
-            as_quantity(images[:0], unit, "images")
-
-            if hasattr(images, "filled"):  # astropy's Masked
-                images = images.filled(np.nan)
-
-            def cut(start, stop):
-                return images[start:stop].to_value(unit)
-
-        if instrument is not None:
-            self._check_instrument(instrument)
-            pixel_scale = instrument.pixel_scale if pixel_scale is None else pixel_scale
-        if pixel_scale is not None:
-            scale = _angle_per_pixel(pixel_scale)
-            self._check_close("pixel scale", scale.value, "pixel_scale", "arcsec per pixel")
-        factor = self._zero_point_factors(instrument)
-
-        def chunks():
-            for start in range(0, n, batch_size):
-                yield np.array(cut(start, start + batch_size) * factor, dtype=np.float32, order="C")
-
-        return n, chunks()
-
-    def _check_instrument(self, instrument):
-        """Complain of other passbands than the network's, warn of another depth."""
-        for band, passband in self.contract.get("instrument", {}).get("passbands", {}).items():
-            if instrument.passband(band) != passband:
-                raise ValueError(f"band {band} of {instrument.name} is {instrument.passband(band)}, but that of the network {passband}")
-        for band, exposure in self.contract.get("exposure", {}).items():
-            ratio = instrument.exposure(band).to_value(u.s) / exposure
-            if not 0.7 < ratio < 1.43:
-                warnings.warn(
-                    f"{band} was exposed {ratio:.2g} times as long as in the network's training: its posteriors are not calibrated "
-                    "at this depth",
-                    AstropyUserWarning,
-                    stacklevel=4,
-                )
-
-    def _zero_point_factors(self, instrument):
-        """What brings the electron/s of an instrument to those that the network knows, shape (band, 1, 1)."""
-        mine = self.contract.get("zero_points")
-        if instrument is None or not mine or self.config["scaling"] != "fixed":
-            return np.float32(1)
-        steps = [instrument.zero_point(band).to_value(u.mag) - mine[band] for band in self.bands]
-        return (10 ** (-0.4 * np.array(steps, dtype=np.float32)))[:, None, None]
+        # Without calibration the unit of the images is as good as any.
+        unit = UNIT if self.config["scaling"] == "fixed" else None
+        return read_stamps(images, positions, self.contract, unit=unit, batch_size=batch_size, nan=nan, **keywords)
 
     def _check_close(self, name, value, key, unit):
         expected = self.contract.get(key)
@@ -638,19 +566,6 @@ def _fill(pixels, nan, start):
             hole = bad[i, band]
             pixels[i, band, hole] = 0.0 if hole.all() else np.median(pixels[i, band, ~hole])
     return pixels, flags
-
-
-def _angle_per_pixel(scale):
-    """A pixel scale as a Quantity in arcsec, given with or without the '/ pix'."""
-    if isinstance(scale, u.Quantity) and scale.unit.is_equivalent(u.arcsec / u.pix):
-        scale = scale * u.pix
-    return as_quantity(scale, u.arcsec, "pixel_scale")
-
-
-def _device(device):
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
 
 
 def _versions():
