@@ -100,6 +100,9 @@ def draw(path):
             axes[0].semilogx(teff, a_v * difference, style, color=f"C{i}", **label)
             axes[1].plot(log_ages, populations([band], log_ages, a_v)[:, 0], style, color=f"C{i}", **label)
     axes[0].set(xlabel="effective temperature [K], log g = 4", ylabel="integrated - pivot [mag]", ylim=(-0.5, 0.12))
+    ticks = [3500, 5000, 10000, 20000, 40000]
+    axes[0].set_xticks(ticks, ticks)
+    axes[0].minorticks_off()
     axes[1].set(xlabel="log age/yr")
     axes[0].legend(title="A_V = 1 (dashed: 3) mag", loc="lower right")
     figure.savefig(path, dpi=90)
