@@ -48,13 +48,13 @@ def test_kroupa_numbers():
 
 
 def test_published_fractions():
-    # Kroupa (2002, Science, 295, 82), Table 2: brown dwarfs, M dwarfs, K dwarfs, intermediate and massive stars
+    # Kroupa (2002, Science, 295, 82): brown dwarfs, M dwarfs, K dwarfs, intermediate and massive stars
     kroupa = BrokenPowerLaw([0.01, 0.08, 0.5, 120], [0.3, 1.3, 2.3])
     edges = np.array([0.01, 0.08, 0.5, 1, 8, 120])
     assert np.allclose(100 * kroupa.number_fraction(edges[:-1], edges[1:]), [37.2, 47.8, 8.9, 5.7, 0.4], atol=0.06)
     assert np.allclose(100 * kroupa.mass_fraction(edges[:-1], edges[1:]), [4.1, 26.6, 16.1, 32.4, 20.8], atol=0.1)
     assert kroupa.mean_mass == pytest.approx(0.38, abs=0.005)
-    # Madau & Dickinson (2014, ARA&A, 52, 415), section 5.3: core-collapse supernovae (8 to 40 Msun) per Msun, Salpeter 0.1-100
+    # Madau & Dickinson (2014, ARA&A, 52, 415): core-collapse supernovae (8 to 40 Msun) per Msun, Salpeter 0.1-100
     salpeter = BrokenPowerLaw([0.1, 100], [2.35])
     assert salpeter.number_fraction(8, 40) / salpeter.mean_mass == pytest.approx(0.0068, abs=5e-5)
     # ... and their factors from Salpeter to Chabrier and Kroupa, in rates of star formation at equal light of massive stars
@@ -131,7 +131,7 @@ def test_sorted_sampling(total, seed):
 
 
 def test_sorted_sampling_makes_lighter_heaviest_stars():
-    # Weidner & Kroupa (2006), figure 6: below random sampling in poor clusters
+    # Weidner & Kroupa (2006): below random sampling in poor clusters
     imf = get_imf("kroupa")
     heaviest = {
         stop: np.mean([imf.sample_mass(200.0, seed, stop=stop).max() for seed in range(1500)]) for stop in ("nearest", "sorted")
