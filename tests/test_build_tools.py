@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from clustercnn.stellar import IsochroneGrid, bolometric_correction, get_imf, zero_point
+from clustercnn.stellar import IsochroneGrid, bolometric_correction, get_imf, integrated_extinction, zero_point
 from clustercnn.stellar.photometry import _table
 
 
@@ -31,11 +31,13 @@ def builder():
 
 def test_tables_are_small_and_state_their_provenance():
     files = [f for f in (resources.files("clustercnn.stellar") / "data").iterdir() if f.name.endswith(".npz")]
-    assert len(files) == 2 and sum(len(f.read_bytes()) for f in files) < 2_000_000
+    assert len(files) == 3 and sum(len(f.read_bytes()) for f in files) < 2_000_000
     assert IsochroneGrid.default().provenance["t_ms_1msun_myr"] == pytest.approx(11003, abs=1)
     assert "zsun = 0.02" in IsochroneGrid.default().provenance["engine"]
     for key in ("made_by", "date", "spectra", "throughput", "vega", "checks"):
         assert _table()["provenance"][key]
+    for key in ("made_by", "date", "law", "spectra", "throughput", "interpolation_error_mag"):
+        assert _table("spectral_terms")["provenance"][key]
 
 
 def test_knots_keep_the_light_and_the_phases(builder):
@@ -99,6 +101,31 @@ def test_table_is_rebuilt_from_a_spectrum(band, reference_data):
     table = fits.getdata(reference_data / "spectra" / "ck04" / "ckp00" / "ckp00_9000.fits")
     correction = f438w.correction(table["WAVELENGTH"].astype(float), table["g40"].astype(float), 5.670374e-5 * 9000**4)
     assert bolometric_correction([np.log10(9000)], [4.0], 0.0, ["F438W"])[0, 0] == pytest.approx(correction, abs=1e-3)
+
+
+def test_extinction_is_rebuilt_from_a_spectrum(band, reference_data, monkeypatch):
+    _, f438w, _ = band
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "tools")
+    terms = load("build_spectral_terms")
+    assert terms.covered(f438w)
+    table = fits.getdata(reference_data / "spectra" / "ck04" / "ckp00" / "ckp00_5000.fits")
+    a_v = np.array([0.0, 1.3])
+    ratio = terms.ratios(f438w, table["WAVELENGTH"].astype(float), table["g40"].astype(float), a_v)[:, 0]
+    shipped = integrated_extinction(np.log10([5000, 5000]), [4.0, 4.0], a_v, ["F438W"])[:, 0]
+    assert np.allclose(shipped, ratio, atol=1e-3)
+    # the limit at no dust joins on
+    assert terms.ratios(f438w, table["WAVELENGTH"].astype(float), table["g40"].astype(float), np.array([0, 1e-4]))[1] == pytest.approx(ratio[0])
+
+
+def test_cool_giants_are_compared_with_3500_kelvin(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "tools")
+    terms = load("build_spectral_terms")
+    wave = np.geomspace(3000, 1e5, 500)
+    flux = np.transpose([wave**1.0, wave**0.5, wave**0.0])
+    ratio, log_teff = terms.cool_giants(wave, flux, np.array([3000.0, 3400.0, 3600.0]))
+    assert log_teff == pytest.approx(np.log10([3000, 3400, 3500])) and not ratio[-1].any()
+    fraction = np.log(3500 / 3400) / np.log(3600 / 3400)
+    assert np.allclose(ratio[0] - (1 - 0.5 * (1 - fraction)) * np.log10(terms.COOL_WAVE), 0, atol=0.02)
 
 
 def test_missing_gravities_take_the_nearest(band):

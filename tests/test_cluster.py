@@ -16,7 +16,7 @@ from clustercnn.profiles import get_profile
 from clustercnn.psf import builtin_psf
 from clustercnn.simulation import Detector
 from clustercnn.stellar import IsochroneGrid, get_imf
-from clustercnn.stellar.extinction import band_extinction
+from clustercnn.stellar.extinction import band_extinction, integrated_extinction
 
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
 RATE = u.electron / u.s
@@ -189,6 +189,15 @@ def test_clusters_follow_the_generator():
     ({"a_v": -0.1 * u.mag}, ValueError, "a_v must be one number, 0 mag or more"),
     ({"a_v": np.nan * u.mag}, ValueError, "a_v must be one number, 0 mag or more"),
     ({"a_v": [0, 1] * u.mag}, ValueError, "a_v must be one number, 0 mag or more"),
+    ({"foreground_a_v": 0.1}, TypeError, "foreground_a_v must be a Quantity"),
+    ({"foreground_a_v": -1 * u.mag}, ValueError, "foreground_a_v must be one number, 0 mag or more"),
+    ({"a_v_spread": np.inf * u.mag}, ValueError, "a_v_spread must be one number, 0 mag or more"),
+    ({"a_v_spread": 0.1 * u.mag}, ValueError, "a_v must be positive where there is an a_v_spread of 0.1 mag"),
+    ({"extinction": "spectra"}, ValueError, "extinction must be 'pivot' or 'integrated', not 'spectra'"),
+    ({"extinction": "integrated", "r_v": 2.5}, ValueError, "tabulated for extinction_law='F99' with r_v=3.1"),
+    ({"extinction_law": "F09"}, ValueError, "law is 'F09'"),
+    ({"binary_fraction": -0.1}, ValueError, "binary_fraction must lie in 0 to 1"),
+    ({"mass_ratio": 2}, ValueError, "mass_ratio must lie in 0 to 1"),
     ({"age": 1 * u.Myr}, ValueError, "log_age is 6 .*the isochrones reach from 6.6 to 10.1"),
     ({"age": 14 * u.Gyr}, ValueError, "log_age is 10.1461 .*the isochrones reach from 6.6 to 10.1"),
     ({"metallicity": -2.0}, ValueError, "metallicity is -2 dex, but the isochrones reach"),
@@ -292,8 +301,79 @@ def test_spectrum(cluster):
     assert np.all(np.diff(spectrum.spectral_axis) > 0)
     bright = make_cluster(2e4 * u.Msun, a_v=0.6 * u.mag, distance=0.45 * u.Mpc).spectrum()
     np.testing.assert_allclose((bright.flux / spectrum.flux).value, 100)
-    with pytest.raises(ValueError, match="library must be None"):
-        cluster.spectrum(library="ck04")
+
+
+def test_binaries_share_a_place_and_add_their_light():
+    single, double = make_cluster(), make_cluster(binary_fraction=0.5, mass_ratio=0.3)
+    assert "system" not in single.stars.colnames
+    stars = double.stars
+    system, counts = np.unique(stars["system"], return_counts=True)
+    assert set(counts) == {1, 2} and np.mean(counts == 2) == pytest.approx(0.5, abs=0.03)
+    pairs = np.flatnonzero(np.diff(stars["system"]) == 0)
+    for name in ("x", "y"):
+        np.testing.assert_array_equal(stars[name][pairs], stars[name][pairs + 1])
+    ratio = stars["initial_mass"][pairs + 1] / stars["initial_mass"][pairs]
+    assert ratio.max() <= 1 and ratio.min() >= 0.3
+    assert double.mass.to_value(u.Msun) == pytest.approx(5e3, abs=120)
+    # heavier systems, and therefore fewer
+    assert len(system) == pytest.approx(len(single.stars) / (1 + 0.5 * 0.65), rel=0.08)
+    light = np.bincount(stars["system"], 10 ** (-0.4 * stars["F814W"].value))
+    assert double.magnitude("F814W").value == pytest.approx(-2.5 * np.log10(light.sum()), abs=1e-9)
+
+
+def test_a_companion_may_outlive_its_primary():
+    stars = make_cluster(age=1 * u.Gyr, binary_fraction=1.0).stars
+    _, counts = np.unique(stars["system"], return_counts=True)
+    assert 0 < np.sum(counts == 1) < 0.2 * len(counts)
+
+
+def test_dust_of_another_galaxy():
+    bar = make_cluster(a_v=1 * u.mag, extinction_law="G03_SMCBar")
+    steep = make_cluster(a_v=1 * u.mag, r_v=2.2)
+    clear = make_cluster()
+    assert (bar.magnitude("F336W") - clear.magnitude("F336W")).value == pytest.approx(band_extinction(["F336W"], law="G03_SMCBar")[0])
+    assert (steep.magnitude("F336W") - clear.magnitude("F336W")).value == pytest.approx(band_extinction(["F336W"], 2.2)[0])
+
+
+def test_foreground_dust_is_not_part_of_a_v():
+    cluster = make_cluster(a_v=0.5 * u.mag, extinction_law="G03_SMCBar", foreground_a_v=0.3 * u.mag)
+    assert cluster.a_v == 0.5 * u.mag and cluster.foreground_a_v == 0.3 * u.mag
+    expected = 0.5 * band_extinction(["F336W"], law="G03_SMCBar")[0] + 0.3 * band_extinction(["F336W"])[0]
+    assert (cluster.magnitude("F336W") - make_cluster().magnitude("F336W")).value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"binary_fraction": 0.3}])
+def test_spread_of_dust(kwargs):
+    cluster = make_cluster(2e4 * u.Msun, a_v=0.8 * u.mag, a_v_spread=0.4 * u.mag, **kwargs)
+    a_v = cluster.stars["a_v"].to_value(u.mag)
+    assert a_v.min() > 0 and a_v.mean() == pytest.approx(0.8, abs=0.02) and a_v.std() == pytest.approx(0.4, abs=0.02)
+    dust = cluster.stars["F438W"].value - band_extinction(["F438W"])[0] * a_v
+    if not kwargs:  # the stars are those without a spread
+        np.testing.assert_allclose(dust, make_cluster(2e4 * u.Msun).stars["F438W"].value)
+    else:
+        same = np.flatnonzero(np.diff(cluster.stars["system"]) == 0)
+        np.testing.assert_array_equal(a_v[same], a_v[same + 1])
+
+
+def test_integrated_extinction_of_each_star():
+    clear = make_cluster(age=30 * u.Myr)
+    cluster = make_cluster(age=30 * u.Myr, a_v=1.5 * u.mag, foreground_a_v=0.5 * u.mag, extinction="integrated")
+    dimming = cluster.stars["F275W"].value - clear.stars["F275W"].value
+    stars = clear.stars
+    np.testing.assert_allclose(dimming, 2 * integrated_extinction(stars["log_teff"], stars["log_g"], 2.0, ["F275W"])[:, 0])
+    pivot = make_cluster(age=30 * u.Myr, a_v=2 * u.mag)
+    assert abs(cluster.magnitude("F336W") - pivot.magnitude("F336W")) < 0.02 * u.mag
+
+
+def test_off_means_off():
+    """The options of dust and binaries draw nothing when they are off."""
+    off = make_cluster(
+        a_v=0.6 * u.mag, foreground_a_v=0 * u.mag, a_v_spread=0 * u.mag, binary_fraction=0, mass_ratio=0.5, extinction_law="F99", r_v=3.1
+    )
+    on = make_cluster(a_v=0.6 * u.mag)
+    assert off.stars.colnames == on.stars.colnames
+    for name in on.stars.colnames:
+        np.testing.assert_array_equal(off.stars[name], on.stars[name])
 
 
 def test_a_cluster_may_be_dead():

@@ -2,6 +2,7 @@
 """SyntheticCluster: parameters to a table of stars to images."""
 
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,11 +15,11 @@ from clustercnn.profiles import elliptical, get_profile
 from clustercnn.psf import builtin_psf
 from clustercnn.simulation.noise import Detector
 from clustercnn.simulation.render import Renderer
-from clustercnn.stellar.extinction import band_extinction
+from clustercnn.stellar.extinction import band_extinction, covered_range, get_law, integrated_extinction
 from clustercnn.stellar.imf import get_imf
 from clustercnn.stellar.isochrones import IsochroneGrid
 from clustercnn.stellar.photometry import resolve_passband
-from clustercnn.stellar.spectra import sed
+from clustercnn.stellar.spectra import FLAM, SpectralLibrary, luminosity_density, sed
 
 __all__ = ["SyntheticCluster"]
 
@@ -38,7 +39,7 @@ class SyntheticCluster:
     half_light_radius : `~astropy.units.Quantity`
         Of the profile, not of the drawn stars: an angle, or a length; ``sqrt(a b)`` of an ellipse.
     a_v : `~astropy.units.Quantity`
-        V-band extinction of a foreground screen, mag.
+        V-band extinction by dust of the cluster's own galaxy, a screen before the stars, mag. This is what labels mean by A_V.
     distance : `~astropy.units.Quantity`
         Distance.
     metallicity : float
@@ -57,6 +58,21 @@ class SyntheticCluster:
         Of the major axis, counter-clockwise from +x.
     bands : sequence of str
         Bands with a column in `stars`.
+    extinction_law : str or dust_extinction model
+        Curve of the dust that ``a_v`` measures, see `~clustercnn.stellar.get_law`.
+    r_v : float, optional
+        Its R_V; default 3.1 for curves that depend on it.
+    extinction : {'pivot', 'integrated'}
+        A_band / A_V by the curve at the pivot wavelength, one number for all stars; or integrated over the spectrum of each star
+        (F99 with R_V = 3.1 only), see `~clustercnn.stellar.integrated_extinction`. Networks are trained with the former.
+    foreground_a_v : `~astropy.units.Quantity`
+        V-band extinction by the Milky Way in addition (F99, R_V = 3.1), mag; not part of ``a_v``.
+    a_v_spread : `~astropy.units.Quantity`
+        Standard deviation of A_V from star to star, mag: log-normal, with the mean ``a_v``.
+    binary_fraction : float
+        Probability that a star drawn from the initial mass function has an unresolved companion.
+    mass_ratio : float or scipy.stats distribution
+        Of companions: flat from this number to 1, or a distribution, see `~clustercnn.stellar.InitialMassFunction.sample_systems`.
     rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
         Source of randomness for the stars.
 
@@ -93,31 +109,53 @@ class SyntheticCluster:
         ellipticity=0.0,
         position_angle=0.0 * u.deg,
         bands=_BANDS,
+        extinction_law="F99",
+        r_v=None,
+        extinction="pivot",
+        foreground_a_v=0.0 * u.mag,
+        a_v_spread=0.0 * u.mag,
+        binary_fraction=0.0,
+        mass_ratio=0.0,
         rng=None,
     ):
         requested = _positive(mass, u.Msun, "mass")
         self.age = _positive(age, u.Myr, "age")
         self.distance = _positive(distance, u.Mpc, "distance")
         self.half_light_radius = _as_angle(half_light_radius, self.distance)
-        self.a_v = as_quantity(a_v, u.mag, "a_v")
-        if self.a_v.ndim or not self.a_v >= 0:
-            raise ValueError(f"a_v must be one number, 0 mag or more, not {a_v}")
+        self.a_v = _not_negative(a_v, "a_v")
+        self.foreground_a_v = _not_negative(foreground_a_v, "foreground_a_v")
+        self.a_v_spread = _not_negative(a_v_spread, "a_v_spread")
+        if self.a_v_spread > 0 * u.mag and not self.a_v > 0 * u.mag:
+            raise ValueError(f"a_v must be positive where there is an a_v_spread of {a_v_spread}")
+        self._law = get_law(extinction_law, r_v)
+        if extinction not in ("pivot", "integrated"):
+            raise ValueError(f"extinction must be 'pivot' or 'integrated', not {extinction!r}")
+        self._integrated = extinction == "integrated"
+        if self._integrated and not (type(self._law).__name__ == "F99" and self._law.Rv == 3.1):
+            raise ValueError("extinction='integrated' is tabulated for extinction_law='F99' with r_v=3.1; take 'pivot' for others")
         self.metallicity = float(metallicity)
         self.bands = tuple(bands)
         self._grid = IsochroneGrid.default() if isochrones is None else isochrones
         shape = get_profile(profile, gamma=gamma) if profile == "eff" else get_profile(profile)
 
         rng = np.random.default_rng(rng)
-        born = get_imf(imf).sample_mass(requested.value, rng)
-        if len(born) == 0:
-            raise ValueError(f"mass must be at least that of one star, not {mass}")
+        primary, companion = get_imf(imf).sample_systems(
+            requested.value, rng, binary_fraction=binary_fraction, mass_ratio=mass_ratio
+        )
         knots = self._grid.knots(self._log_age, self.metallicity)
+        x, y = shape.sample(len(primary), rng)
+        x, y = elliptical(x, y, ellipticity, as_quantity(position_angle, u.rad, "position_angle").value)
+        spread = np.sqrt(np.log1p((self.a_v_spread / self.a_v).value ** 2)) if self.a_v_spread > 0 * u.mag else 0.0
+        dust = self.a_v.value * (np.exp(spread * rng.standard_normal(len(x)) - spread**2 / 2) if spread else np.ones(len(x)))
+        system = np.repeat(np.arange(len(primary)), 1 + (companion > 0))  # the primary first, then its companion
+        born = np.stack([primary, companion], axis=1).ravel()
+        born = born[born > 0]
         # Stars beyond the last knot are dead; those below the first are as faint as it.
         alive = born <= knots.initial_mass[-1]
-        x, y = shape.sample(len(born), rng)
-        x, y = elliptical(x, y, ellipticity, as_quantity(position_angle, u.rad, "position_angle").value)
-        self._initial_mass = born[alive]
-        self._offset = self.half_light_radius.value * np.stack([x[alive], y[alive]])
+        self._initial_mass, self._system = born[alive], system[alive]
+        self._offset = self.half_light_radius.value * np.stack([x, y])[:, self._system]
+        self._dust = dust[self._system]
+        self._with_companions = binary_fraction > 0
         self._knots = knots
         self.mass = born.sum() * u.Msun
         self.surviving_mass = np.interp(self._initial_mass, knots.initial_mass, knots.mass).sum() * u.Msun
@@ -139,17 +177,34 @@ class SyntheticCluster:
         The living stars, a `~astropy.table.QTable`.
 
         Columns ``initial_mass``, ``log_teff``, ``log_luminosity``, ``log_g``, ``x``, ``y`` (arcsec from the centre), and the apparent Vega
-        magnitude in each of the cluster's bands, reddened.
+        magnitude in each of the cluster's bands, reddened. With binaries every star has its own row, and the integer ``system`` is
+        the same for both stars of a binary, which share a place; with a spread of A_V there is a column ``a_v``.
         """
-        knots = self._knots
-        table = QTable({"initial_mass": self._initial_mass * u.Msun})
-        for name in ("log_teff", "log_luminosity", "log_g"):
-            table[name] = np.interp(self._initial_mass, knots.initial_mass, getattr(knots, name))
+        table = QTable({"initial_mass": self._initial_mass * u.Msun, **self._atmospheres})
         table["x"], table["y"] = self._offset * u.arcsec
+        if self.a_v_spread > 0 * u.mag:
+            table["a_v"] = self._dust * u.mag
+        if self._with_companions:
+            table["system"] = self._system
         for band in self.bands:
             table[band] = self.star_magnitudes(band) * u.mag
         table.meta = {"log_teff": "log10 K", "log_luminosity": "log10 Lsun", "log_g": "log10 cm/s2", "magnitudes": "Vega"}
         return table
+
+    @cached_property
+    def _atmospheres(self):
+        knots, names = self._knots, ("log_teff", "log_luminosity", "log_g")
+        return {name: np.interp(self._initial_mass, knots.initial_mass, getattr(knots, name)) for name in names}
+
+    def _extinction(self, passband):
+        """Extinction of the stars in a band, mag: one number or one per star."""
+        foreground = self.foreground_a_v.value
+        if self._integrated:
+            total = self._dust + foreground
+            state = self._atmospheres
+            return total * integrated_extinction(state["log_teff"], state["log_g"], total, (passband,))[:, 0]
+        dust = self._dust * band_extinction((passband,), law=self._law)[0]
+        return dust + foreground * band_extinction((passband,))[0] if foreground else dust
 
     def star_magnitudes(self, band):
         """Apparent, reddened Vega magnitudes of the stars in any band (float array)."""
@@ -157,8 +212,8 @@ class SyntheticCluster:
         if passband not in self._magnitudes:
             initial_mass, absolute = self._grid.magnitudes(self._log_age, self.metallicity, (passband,))
             modulus = 5 * np.log10(self.distance.to_value(u.pc) / 10)
-            dust = self.a_v.value * band_extinction((passband,))[0]
-            self._magnitudes[passband] = np.interp(self._initial_mass, initial_mass, absolute[:, 0]) + modulus + dust
+            clear = np.interp(self._initial_mass, initial_mass, absolute[:, 0]) + modulus
+            self._magnitudes[passband] = clear + self._extinction(passband)
         return self._magnitudes[passband]
 
     def magnitude(self, band):
@@ -176,16 +231,48 @@ class SyntheticCluster:
 
         Parameters
         ----------
-        library : None
-            Broad-band flux densities at the pivot wavelengths of `bands`. Spectral libraries come with a later version.
+        library : str, `~pathlib.Path`, `~clustercnn.stellar.SpectralLibrary` or callable, optional
+            Stellar spectra: a folder in the layout of STScI's reference atlases or its name below ``$PYSYN_CDBS/grid``, such as
+            ``"ck04models"``; or a callable of (effective temperature, log g, [M/H]), see
+            `~clustercnn.stellar.luminosity_density`. Default: broad-band flux densities at the pivot wavelengths of `bands`.
 
         Returns
         -------
         spectrum : `~specutils.Spectrum`
+            In erg / (s cm2 Angstrom) against wavelength at rest; where there is dust, as far as its curve reaches (F99: 0.1 to 3.3
+            micron).
+
+        Raises
+        ------
+        ValueError
+            If there is no library at the path, or it is broken.
+        TypeError
+            If ``library`` is something else, or returns something else than a spectrum.
+
+        Notes
+        -----
+        Dust dims the spectrum wavelength by wavelength, so light integrated through a passband is that of the stars with
+        ``extinction='integrated'``, and near that with ``'pivot'``.
         """
-        if library is not None:
-            raise ValueError("library must be None in this version: the spectrum is the broad-band one")
-        return sed(u.Quantity([self.magnitude(band) for band in self.bands]), self.bands)
+        if library is None:
+            return sed(u.Quantity([self.magnitude(band) for band in self.bands]), self.bands)
+        from specutils import Spectrum
+
+        library = SpectralLibrary(library) if isinstance(library, str | Path) else library
+        _, group = np.unique(np.rint(self._dust / 0.02), return_inverse=True)  # stars behind as much dust, to 0.01 mag
+        metallicity = self.metallicity + np.log10(self._grid.z_sun / 0.02)
+        wavelength, density = luminosity_density(library, **self._atmospheres, metallicity=metallicity, group=group)
+        seen = np.ones(len(wavelength), bool)
+        wavelength = wavelength * u.AA
+        screens = [(self._law, np.bincount(group, self._dust) / np.bincount(group)), (get_law(), [self.foreground_a_v.value])]
+        for law, a_v in screens:
+            if np.any(a_v):
+                shortest, longest = covered_range(law)
+                inside = (wavelength >= shortest) & (wavelength <= longest)
+                density[:, inside] *= 10 ** (-0.4 * np.multiply.outer(a_v, law(wavelength[inside])))
+                seen &= inside
+        flux = (density.sum(axis=0) * (u.Lsun / u.AA) / (4 * np.pi * self.distance**2)).to(FLAM)
+        return Spectrum(flux=flux[seen], spectral_axis=wavelength[seen])
 
     def render(self, instrument, shape=(64, 64), psf=None, position=None):
         """
@@ -263,6 +350,13 @@ def _positive(value, unit, name):
     quantity = as_quantity(value, unit, name)
     if quantity.ndim or not (np.isfinite(quantity) and quantity > 0):
         raise ValueError(f"{name} must be one positive number, such as 1 {unit}, not {value}")
+    return quantity
+
+
+def _not_negative(value, name):
+    quantity = as_quantity(value, u.mag, name)
+    if quantity.ndim or not (np.isfinite(quantity) and quantity >= 0):
+        raise ValueError(f"{name} must be one number, 0 mag or more, not {value}")
     return quantity
 
 

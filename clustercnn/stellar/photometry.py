@@ -23,9 +23,9 @@ SOLAR_BOLOMETRIC = 4.74  # IAU 2015 B2
 PREFERRED = ("WFC3_UVIS", "WFC3_IR", "ACS_WFC", "NIRCAM", "ROMAN", "BESSELL")
 
 
-@lru_cache(maxsize=1)
-def _table():
-    path = resources.files("clustercnn.stellar") / "data" / "bolometric_corrections.npz"
+@lru_cache(maxsize=2)
+def _table(name="bolometric_corrections"):
+    path = resources.files("clustercnn.stellar") / "data" / f"{name}.npz"
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         table = {name: data[name] for name in data.files}
     table["provenance"] = json.loads(str(table["provenance"]))
@@ -187,6 +187,17 @@ def _locate(nodes, values):
     return index, np.clip((values - nodes[index]) / (nodes[index + 1] - nodes[index]), 0, 1)
 
 
+def _interpolate(axes, values, points):
+    """Linear along each axis, between the nodes of ``axes``; ``values`` may have more axes behind; clamped to the table."""
+    located = [_locate(nodes, place) for nodes, place in zip(axes, points)]
+    total = 0.0
+    for corner in np.ndindex(*[2] * len(axes)):
+        index = tuple(i + c for (i, _), c in zip(located, corner))
+        weight = np.prod([f if c else 1 - f for (_, f), c in zip(located, corner)], axis=0)
+        total = total + weight[..., None] * values[index]
+    return total
+
+
 def bolometric_correction(log_teff, log_g, metallicity, passbands):
     """
     Bolometric corrections, Vega system.
@@ -225,13 +236,7 @@ def bolometric_correction(log_teff, log_g, metallicity, passbands):
     axes = (table["metallicity"], table["log_teff"], table["log_g"])
     log_teff, log_g = np.broadcast_arrays(np.asarray(log_teff, float), np.asarray(log_g, float))
     points = (np.full(log_teff.shape, float(metallicity)), log_teff, log_g)
-    located = [_locate(nodes, values) for nodes, values in zip(axes, points)]
-    total = np.zeros(log_teff.shape + (len(columns),))
-    for corner in np.ndindex(2, 2, 2):
-        index = tuple(i + c for (i, _), c in zip(located, corner))
-        weight = np.prod([f if c else 1 - f for (_, f), c in zip(located, corner)], axis=0)
-        total += weight[..., None] * millimag[index]
-    return total / 1000
+    return _interpolate(axes, millimag, points) / 1000
 
 
 def absolute_magnitudes(log_luminosity, log_teff, log_g, metallicity, passbands):
