@@ -216,6 +216,20 @@ def test_unknown_bands_are_named(cluster):
         cluster.magnitude("F999W")
 
 
+def test_one_band_by_its_name():
+    assert make_cluster(bands="F438W").stars.colnames[-1] == "F438W"
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"shape": (-1, 64)}, r"shape must be \(ny, nx\)"),
+    ({"position": (np.nan, 3)}, r"position must be \(x, y\) in pixels"),
+    ({"position": 31.5}, r"position must be \(x, y\) in pixels"),
+])
+def test_nowhere_to_render(cluster, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cluster.render(M83, **arguments)
+
+
 def test_rendered_flux_and_centroid(cluster):
     """All of the light in the image, where the stars are."""
     for shape, position in [((128, 128), None), ((121, 140), (63.8, 60.3))]:

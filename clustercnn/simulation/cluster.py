@@ -10,11 +10,10 @@ from astropy import units as u
 from astropy.table import QTable
 
 from clustercnn.images import MultiBandImage
-from clustercnn.parameters import as_quantity
+from clustercnn.parameters import as_quantity, positive_quantity
 from clustercnn.profiles import elliptical, get_profile
-from clustercnn.psf import builtin_psf
 from clustercnn.simulation.noise import Detector
-from clustercnn.simulation.render import Renderer
+from clustercnn.simulation.render import Renderer, band_psfs
 from clustercnn.stellar.extinction import band_extinction, covered_range, get_law, integrated_extinction
 from clustercnn.stellar.imf import get_imf
 from clustercnn.stellar.isochrones import IsochroneGrid
@@ -118,9 +117,9 @@ class SyntheticCluster:
         mass_ratio=0.0,
         rng=None,
     ):
-        requested = _positive(mass, u.Msun, "mass")
-        self.age = _positive(age, u.Myr, "age")
-        self.distance = _positive(distance, u.Mpc, "distance")
+        requested = positive_quantity(mass, u.Msun, "mass")
+        self.age = positive_quantity(age, u.Myr, "age")
+        self.distance = positive_quantity(distance, u.Mpc, "distance")
         self.half_light_radius = _as_angle(half_light_radius, self.distance)
         self.a_v = _not_negative(a_v, "a_v")
         self.foreground_a_v = _not_negative(foreground_a_v, "foreground_a_v")
@@ -134,7 +133,7 @@ class SyntheticCluster:
         if self._integrated and not (type(self._law).__name__ == "F99" and self._law.Rv == 3.1):
             raise ValueError("extinction='integrated' is tabulated for extinction_law='F99' with r_v=3.1; take 'pivot' for others")
         self.metallicity = float(metallicity)
-        self.bands = tuple(bands)
+        self.bands = (bands,) if isinstance(bands, str) else tuple(bands)
         self._grid = IsochroneGrid.default() if isochrones is None else isochrones
         shape = get_profile(profile, gamma=gamma) if profile == "eff" else get_profile(profile)
 
@@ -332,11 +331,12 @@ class SyntheticCluster:
 
     def rates(self, instrument, shape=(64, 64), psf=None, position=None):
         """The pixels of `render` as a float32 array of shape (n_bands, ny, nx), electron/s."""
-        psf = builtin_psf(instrument) if psf is None else psf
-        missing = [band for band in instrument.bands if band not in psf]
-        if missing:
-            raise ValueError(f"psf must have an entry for each band of the instrument, but has none for {missing}")
+        psf = band_psfs(psf, instrument)
+        if len(shape) != 2 or min(shape) < 1:
+            raise ValueError(f"shape must be (ny, nx) of at least 1 pixel each, not {shape}")
         centre = ((shape[1] - 1) / 2, (shape[0] - 1) / 2) if position is None else position
+        if np.shape(centre) != (2,) or not np.isfinite(centre).all():
+            raise ValueError(f"position must be (x, y) in pixels, such as (31.5, 31.5), not {position}")
         x, y = np.array(centre)[:, None] + self._offset / instrument.pixel_scale.to_value(u.arcsec / u.pix)
         flux = [
             10 ** (0.4 * (instrument.zero_point(band).value - self.star_magnitudes(instrument.passband(band)))) for band in instrument.bands
@@ -344,13 +344,6 @@ class SyntheticCluster:
         renderer = Renderer([psf[band] for band in instrument.bands], shape)
         stamp = torch.zeros(len(x), dtype=torch.int64)
         return renderer(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(np.array(flux)), stamp, 1)[0].numpy()
-
-
-def _positive(value, unit, name):
-    quantity = as_quantity(value, unit, name)
-    if quantity.ndim or not (np.isfinite(quantity) and quantity > 0):
-        raise ValueError(f"{name} must be one positive number, such as 1 {unit}, not {value}")
-    return quantity
 
 
 def _not_negative(value, name):
@@ -363,4 +356,4 @@ def _not_negative(value, name):
 def _as_angle(radius, distance):
     if isinstance(radius, u.Quantity) and radius.unit.is_equivalent(u.pc):
         radius = (radius / distance).to(u.arcsec, equivalencies=u.dimensionless_angles())
-    return _positive(radius, u.arcsec, "half_light_radius")
+    return positive_quantity(radius, u.arcsec, "half_light_radius")
