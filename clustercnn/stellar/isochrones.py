@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""Grids of isochrones and their light; the files are read by `clustercnn.stellar.isochrone_files`."""
+"""Grids of isochrones and their light; the files are read by ``isochrone_files``."""
 
 import hashlib
 import io
@@ -127,7 +127,7 @@ class IsochroneGrid:
         For each band in which the isochrones bring magnitudes, in the order of their columns, ``"Vega"``, ``"AB"``, ``"ST"`` or
         ``"unknown"``.
     phase_names : dict, optional
-        Names of the numbers in `Isochrone.phase`.
+        Names of the numbers of phases in the isochrones.
     sha256 : dict, optional
         Checksums of the files read, by name.
 
@@ -615,5 +615,10 @@ class IsochroneGrid:
             The file.
         overwrite : bool, optional
             Replace a file that exists.
+
+        Raises
+        ------
+        OSError
+            If the file exists and is not to be replaced.
         """
         registry.write(self, path, format="ecsv", overwrite=overwrite)
