@@ -3,12 +3,18 @@
 Tests of clustercnn.stellar.isochrones
 """
 
+import warnings
+
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.table import QTable
+from astropy.utils.exceptions import AstropyUserWarning
+from hypothesis import given
+from hypothesis import strategies as st
 
-from clustercnn.stellar import Isochrone, IsochroneGrid, get_imf
+from clustercnn.simulation.population import StarTables
+from clustercnn.stellar import Isochrone, IsochroneGrid, absolute_magnitudes, bolometric_correction, get_imf
+from clustercnn.stellar.isochrones import CORRECTED_METALLICITIES
 
 BANDS = ("F336W", "F438W", "F814W")
 # F336W-F438W, F438W-F814W, M_F438W per Msun; Z = 0.02, Kroupa 0.08-120 Msun
@@ -116,13 +122,174 @@ def test_phases_are_interpolated_at_equal_phase():
 def test_a_phase_that_ends_shrinks_to_nothing():
     def make(phase):
         mass = np.array([0.1, 1.0, 1.0 + 1e-9, 1.2])[: len(phase)]
-        return Isochrone(
-            mass, mass, np.zeros(len(phase)), np.full(len(phase), 3.7), np.full(len(phase), 4.0), np.array(phase)
-        )
+        light = np.where(np.array(phase) == 3, 2.0, 0.0)
+        return Isochrone(mass, mass, light, np.full(len(phase), 3.7), np.full(len(phase), 4.0), np.array(phase))
 
-    grid = IsochroneGrid({(0.0, 9.0): make([1, 1, 3, 3]), (0.0, 10.0): make([1, 1])}, 0.02, "invented")
-    assert grid.knots(9.9).initial_mass[-1] == pytest.approx(1.2**0.1)
-    assert set(grid.knots(9.9).phase) == {1, 3}
+    names = {3: "giants"}
+    grid = IsochroneGrid({(0.0, 9.0): make([1, 1, 3, 3]), (0.0, 10.0): make([1, 1])}, 0.02, "invented", phase_names=names)
+    match = r"between log age 9 and 10 at \[M/H\] 0 phase 3 \(giants\) ends, \d+ % of the light"
+    with pytest.warns(AstropyUserWarning, match=match):
+        stars = grid.knots(9.9)
+    assert stars.initial_mass[-1] == pytest.approx(1.2**0.1)
+    assert set(stars.phase) == {1, 3}
+    other = IsochroneGrid({(0.0, 9.0): make([1, 1]), (0.5, 9.0): make([1, 1, 3, 3])}, 0.02, "invented")
+    with pytest.warns(AstropyUserWarning, match=r"between \[M/H\] 0 and 0.5 at log age 9 phase 3 appears"):
+        other.knots(9.0, 0.1)
+
+
+def test_a_phase_without_light_comes_and_goes_unnoticed():
+    mass = np.array([0.1, 1.0, 1.0 + 1e-9, 1.2])
+    faint = Isochrone(mass, mass, np.array([0.0, 0, -4, -4]), np.full(4, 3.7), np.full(4, 4.0), np.array([1, 1, 3, 3]))
+    bare = Isochrone(*(getattr(faint, name)[:2] for name in ("initial_mass", "mass", "log_luminosity", "log_teff", "log_g", "phase")))
+    IsochroneGrid({(0.0, 9.0): faint, (0.0, 10.0): bare}, 0.02, "invented").knots(9.5)
+
+
+def test_how_often_the_default_warns(grid):
+    """Two to four of a hundred ages between the nodes: where supergiants begin, and asymptotic giants."""
+    ages = 0.5 * (grid.log_ages[1:] + grid.log_ages[:-1])
+    noted = []
+    for age in ages:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            grid.knots(age)
+        noted += [str(warning.message) for warning in caught]
+    assert len(noted) == 2
+    assert "log age 6.6 and 6.65" in noted[0] and "core helium burning) appears, 8 % of the light" in noted[0]
+    assert "log age 7.55 and 7.6" in noted[1] and "thermally pulsing asymptotic giant branch) appears" in noted[1]
+
+
+def invented(bands, log_ages=(9.0, 9.2), z_sun=0.02, low=0.1):
+    """A grid of main-sequence stars and giants with magnitudes of their own."""
+    nodes = {}
+    for log_age in log_ages:
+        mass = np.concatenate([np.linspace(low, 2.2, 20), np.linspace(2.2001, 2.3, 10)]) * 10 ** (9 - log_age)
+        phase = np.repeat([1, 3], [20, 10])
+        light = np.where(phase == 3, 2.0, 3 * np.log10(mass))
+        teff = np.where(phase == 3, 3.65, 3.8)
+        magnitudes = 4.7 - 2.5 * light[:, None] + np.arange(len(bands)) + log_age
+        nodes[0.0, log_age] = Isochrone(mass, mass, light, teff, np.full(30, 4.0), phase, magnitudes)
+    return IsochroneGrid(nodes, z_sun, "invented", magnitude_systems=dict.fromkeys(bands, "Vega"))
+
+
+def test_magnitudes_of_the_grid_win_and_others_are_filled():
+    grid = invented(["ACS_WFC_F814W", "DECAM_g"])
+    assert grid.bands == ("ACS_WFC_F814W", "DECAM_g")
+    names = ("F814W", "g", "F438W", "WFC3_UVIS_F814W")
+    _, magnitudes = grid.magnitudes(9.0, 0.0, names)
+    stars = grid.knots(9.0)
+    assert np.array_equal(magnitudes[:, :2], stars.magnitudes)
+    others = absolute_magnitudes(stars.log_luminosity, stars.log_teff, stars.log_g, 0.0, names[2:])
+    assert np.array_equal(magnitudes[:, 2:], others)
+    assert grid.magnitudes(9.0, 0.0, ())[1].shape == (30, 0)
+    table = grid.isochrone(1 * u.Gyr, passbands=names)
+    assert table.meta["magnitude_systems"] == dict.fromkeys(names, "Vega")
+    # integrated light follows: with giants of a single colour the sum is bounded by the single stars
+    ssp = grid.ssp_magnitudes(1 * u.Gyr, passbands=["F814W", "g"]).value
+    assert ssp[1] - ssp[0] == pytest.approx(1.0)
+
+
+@given(st.floats(9.0, 9.2))
+def test_magnitudes_are_interpolated_like_the_rest(log_age):
+    """Their bolometric correction grows with log age alone here, so it must come out linear in it."""
+    grid = invented(["DECAM_g"])
+    stars = grid.knots(log_age)
+    assert np.allclose(stars.magnitudes[:, 0] + 2.5 * stars.log_luminosity, 4.7 + log_age, atol=1e-9)
+    if log_age in grid.log_ages:
+        assert stars is grid._nodes[0.0, log_age]
+
+
+@pytest.mark.parametrize(
+    ("bands", "name", "resolved"),
+    [
+        ((), "F814W", "WFC3_UVIS_F814W"),
+        (("ACS_WFC_F814W",), "F814W", "ACS_WFC_F814W"),
+        (("ACS_WFC_F814W",), "WFC3_UVIS_F814W", "WFC3_UVIS_F814W"),
+        (("ACS_WFC_F814W", "WFC3_UVIS_F814W"), "F814W", "WFC3_UVIS_F814W"),
+        (("DECAM_g",), "g", "DECAM_g"),
+        (("DECAM_g",), "DECAM_g", "DECAM_g"),
+    ],
+)
+def test_names_of_bands(bands, name, resolved):
+    assert invented(bands).resolve_band(name) == resolved
+
+
+def test_unclear_names_of_bands():
+    with pytest.raises(ValueError, match="band 'g' may be DECAM_g or SDSS_g: give the full name"):
+        invented(["DECAM_g", "SDSS_g"]).resolve_band("g")
+    with pytest.raises(ValueError, match="band 'F814W' may be ACS_WFC_F814W or ACS_HRC_F814W"):
+        invented(["ACS_WFC_F814W", "ACS_HRC_F814W"]).resolve_band("F814W")
+    with pytest.raises(ValueError, match="unknown passband 'z'.*; the isochrones bring DECAM_g"):
+        invented(["DECAM_g"]).resolve_band("z")
+
+
+@pytest.mark.parametrize("passband", ["F336W", "F814W"])
+@pytest.mark.parametrize("age", [5 * u.Myr, 100 * u.Myr, 10 * u.Gyr])
+def test_phase_fractions(grid, age, passband):
+    table = grid.phase_fractions(age, passband=passband)
+    assert table.colnames == ["phase", "name", "fraction"]
+    assert table["fraction"].sum() == pytest.approx(1) and (table["fraction"] >= 0).all()
+    assert table["name"][0] == "main sequence"
+    # against stars drawn from the IMF
+    stars, imf = grid.knots(np.log10(age.to_value(u.yr))), get_imf("kroupa")
+    mass, magnitudes = grid.magnitudes(np.log10(age.to_value(u.yr)), 0.0, [passband])
+    drawn = imf.ppf((np.arange(400_000) + 0.5) / 400_000)
+    light = 10 ** (-0.4 * np.interp(drawn, mass, magnitudes[:, 0], right=np.inf))
+    nearest = np.rint(np.interp(drawn, mass, np.arange(len(mass)))).astype(int)
+    for row in table:
+        assert row["fraction"] == pytest.approx(light[stars.phase[nearest] == row["phase"]].sum() / light.sum(), abs=0.02)
+
+
+def test_giants_rule_the_red_light_of_old_populations(grid):
+    table = grid.phase_fractions(10 * u.Gyr, passband="WFC3_IR_F160W")
+    giants = np.isin(table["name"], ["red giant branch", "core helium burning", "early asymptotic giant branch"])
+    assert 0.6 < table["fraction"][giants].sum() < 0.85  # Maraston (2005): about 0.7 in the near infrared
+    assert table.meta["passband"] == "WFC3_IR_F160W"
+
+
+def test_what_a_grid_knows(grid):
+    assert np.allclose(grid.ages.to_value(u.Myr), 10 ** (grid.log_ages - 6)) and grid.ages[0].unit == u.Myr
+    assert grid.mass_range.to_value(u.Msun) == pytest.approx([0.08, 113.0], rel=0.01)
+    assert grid.bands == () and grid.magnitude_systems == {}
+    assert set(grid.phase_names) >= set(np.unique(np.concatenate([grid.knots(t).phase for t in grid.log_ages])))
+    assert [len(value) for value in grid.sha256.values()] == [64]
+    assert "magnitudes in DECAM_g, ACS_WFC_F814W" in repr(invented(["DECAM_g", "ACS_WFC_F814W"]))
+
+
+def test_stars_below_the_lowest_mass_are_missed_with_a_warning():
+    grid = invented([], low=1.5)
+    with pytest.warns(AstropyUserWarning, match="begin at 1.5 Msun, the IMF at 0.08 Msun: .* up to .* % of the light, count as dark"):
+        grid.ssp_magnitudes(1 * u.Gyr)
+    with pytest.warns(AstropyUserWarning, match="begin at 0.946 Msun"):
+        StarTables(["F814W"], isochrones=invented([], low=1.5))
+    # from 0.1 Msun on, as most tables go, nothing notable is lost
+    invented([], low=0.1).ssp_magnitudes(1 * u.Gyr)
+
+
+def test_beyond_the_bolometric_corrections(grid):
+    stars = grid.knots(9.0)
+    metal_poor = IsochroneGrid({(-2.0, 9.0): stars}, 0.02, "invented")
+    with pytest.warns(AstropyUserWarning, match="Z = 0.0002 lies outside the bolometric corrections, Z = 0.00632 to 0.0317"):
+        metal_poor.magnitudes(9.0, -2.0, ["F814W"])
+    hot = Isochrone(stars.initial_mass, stars.mass, stars.log_luminosity, stars.log_teff + 3, stars.log_g, stars.phase)
+    with pytest.warns(AstropyUserWarning, match="200 stars with 100 % of the light lie far outside the bolometric corrections"):
+        IsochroneGrid({(0.0, 9.0): hot}, 0.02, "invented").magnitudes(9.0, 0.0, ["F814W"])
+
+
+def test_edges_of_the_bolometric_corrections():
+    """The limits that the warnings name are those of the table: beyond them nothing changes, within them it does."""
+    def change(**steps):
+        values = {"log_teff": 3.7, "log_g": 4.0, "metallicity": 0.0}
+        pair = [{**values, **{name: pair[i] for name, pair in steps.items()}} for i in (0, 1)]
+        first, second = (bolometric_correction([v["log_teff"]], [v["log_g"]], v["metallicity"], ["F336W"]) for v in pair)
+        return abs(first - second).item()
+
+    low, high = CORRECTED_METALLICITIES
+    for edge, step in ((low, -0.1), (high, 0.1)):
+        assert change(metallicity=(edge, edge + step)) < 1e-9 < change(metallicity=(edge, edge - step))
+    for edge, step in ((0.0, -1), (5.0, 1)):
+        assert change(log_g=(edge, edge + step)) < 1e-9 < change(log_g=(edge, edge - step))
+    for edge, step in ((3.390, -0.1), (5.478, 0.1)):
+        assert change(log_teff=(edge, edge + step)) < 0.02 < change(log_teff=(edge, edge - step))
 
 
 def test_table(grid):
@@ -176,66 +343,24 @@ def test_metallicity_reddens(grid):
         ),
         (lambda g: g.magnitudes(8.0, 0.0, ["F1W"]), ValueError, "unknown passband"),
         (lambda g: g.ssp_magnitudes(1 * u.Gyr, imf="miller"), ValueError, "imf"),
-        (lambda g: IsochroneGrid({}, 0.02, "nothing"), ValueError, "0 entries"),
-        (lambda g: IsochroneGrid({(0, 8): g.knots(8), (0.1, 9): g.knots(9)}, 0.02, "holes"), ValueError, "2 entries"),
+        (lambda g: g.phase_fractions(1 * u.Gyr, passband="F1W"), ValueError, "unknown passband 'F1W'"),
+        (lambda g: g.phase_fractions(1e9), TypeError, "age must be a Quantity"),
+        (lambda g: IsochroneGrid({}, 0.02, "nothing"), ValueError, "no entries"),
+        (
+            lambda g: IsochroneGrid({(0, 8): g.knots(8), (0.1, 9): g.knots(9)}, 0.02, "holes"),
+            ValueError,
+            r"lacks log age 9 at \[M/H\] 0, log age 8 at \[M/H\] 0.1: every metallicity needs every age",
+        ),
+        (
+            lambda g: IsochroneGrid({(0, 8): g.knots(8)}, 0.02, "no columns", magnitude_systems={"BESSELL_V": "Vega"}),
+            ValueError,
+            "has 200 stars and magnitudes in 0 bands, but needs two stars or more and 1 bands",
+        ),
     ],
 )
 def test_errors(grid, call, error, match):
     with pytest.raises(error, match=match):
         call(grid)
-
-
-def test_ecsv_round_trip(grid, tmp_path):
-    nodes = {(m, t): grid.knots(t, m) for m in grid.metallicities[:2] for t in (7.0, 9.5)}
-    small = IsochroneGrid(nodes, grid.z_sun, grid.source, grid.provenance)
-    small.write(tmp_path / "grid.ecsv")
-    back = IsochroneGrid.read(tmp_path / "grid.ecsv")
-    assert repr(back) == repr(small) and back.provenance == small.provenance
-    assert np.allclose(back.ssp_magnitudes(10 * u.Myr).value, grid.ssp_magnitudes(10 * u.Myr).value, atol=1e-6)
-
-
-WEB_FORM = """\
-# File generated by CMD 3.7
-# Kind of output: isochrone tables
-# Zini     MH   logAge Mini        int_IMF         Mass   logL    logTe  logg  label  mbolmag
-0.0152 0.0 {age} 0.10 0.1 0.10 -2.9 3.45 5.1 1 12.0
-0.0152 0.0 {age} 1.00 0.2 1.00  0.0 3.76 4.4 1  4.8
-0.0152 0.0 {age} 1.00 0.3 1.00  0.1 3.75 4.3 2  4.7
-0.0152 0.0 {age} 1.05 0.3 1.00  2.0 3.60 2.0 3  0.0
-0.0152 0.0 {age} 1.06 0.3 0.50 -9.99 3.0 8.0 9 30.0
-"""
-
-
-def test_parsec_web_form(tmp_path):
-    path = tmp_path / "output.dat"
-    path.write_text(WEB_FORM.format(age="9.90000"))
-    grid = IsochroneGrid.read(path)
-    assert grid.metallicities == [0.0] and grid.z_sun == 0.0152
-    stars = grid.knots(9.9)
-    assert len(stars.mass) == 4, "the dead star is left out"
-    assert (np.diff(stars.initial_mass) > 0).all()
-    assert list(stars.phase) == [1, 1, 2, 3]
-    assert IsochroneGrid.read(path, format="parsec", z_sun=0.02).metallicities[0] == pytest.approx(
-        np.log10(0.0152 / 0.02)
-    )
-
-
-def test_foreign_files_are_refused(tmp_path):
-    path = tmp_path / "poem.txt"
-    path.write_text("not an isochrone\n")
-    with pytest.raises(
-        ValueError, match="poem.txt is no table of isochrones that clustercnn knows; formats are 'parsec' and 'ecsv'"
-    ):
-        IsochroneGrid.read(path)
-    path.write_text("# Mini Mass\n1 1\n")
-    with pytest.raises(ValueError, match="no column logAge or"):
-        IsochroneGrid.read(path)
-    path.write_text("# logAge Mini Mass logL logTe logg label\n9 1 1 0 3.7 4 1\n")
-    with pytest.raises(ValueError, match="no metallicity in its name such as z0.0200"):
-        IsochroneGrid.read(path)
-    QTable({"initial_mass": [1.0]}).write(tmp_path / "other.ecsv")
-    with pytest.raises(ValueError, match="lacks .*log_age"):
-        IsochroneGrid.read(tmp_path / "other.ecsv")
 
 
 @pytest.mark.parametrize("log_age", PARSEC)
@@ -260,9 +385,3 @@ def read_reference(path):
     if path not in _READ:
         _READ[path] = IsochroneGrid.read(path, z_sun=0.02)
     return _READ[path]
-
-
-def test_genuine_web_form_output(reference_data):
-    grid = IsochroneGrid.read(reference_data / "isochrones" / "parsec_cmd33_DECAM_sample.dat")
-    assert len(grid.metallicities) == 4 and len(grid.log_ages) == 19
-    assert grid.log_ages[0] == 9.0 and np.isfinite(grid.ssp_magnitudes(3 * u.Gyr, grid.metallicities[1]).value).all()

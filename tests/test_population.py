@@ -6,6 +6,7 @@ Tables of stars: their light against the isochrones' integrals, their draws agai
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.utils.exceptions import AstropyUserWarning
 from scipy.stats import ks_2samp
 
 from clustercnn.instruments import Instrument
@@ -160,7 +161,8 @@ def test_draws_follow_the_generator(tables):
 
 
 def test_another_imf_and_metallicity(tables):
-    rich = StarTables(PASSBANDS[:1], metallicity=0.1, imf="salpeter")
+    with pytest.warns(AstropyUserWarning, match=r"between \[M/H\] 0 and 0.176 at log age 6.6 phase 4"):
+        rich = StarTables(PASSBANDS[:1], metallicity=0.1, imf="salpeter")
     age = rich.nearest_age(8.0)
     ssp = GRID.ssp_magnitudes(1e8 * u.yr, 0.1, "salpeter", PASSBANDS[:1]).to_value(u.mag)
     assert -2.5 * np.log10(rich.mean_luminosity(age)) == pytest.approx(ssp, abs=0.002)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clustercnn.stellar.imf import get_imf
-from clustercnn.stellar.isochrones import IsochroneGrid
+from clustercnn.stellar.isochrones import IsochroneGrid, warn_of_missing_masses
 
 __all__ = ["DrawnStars", "StarTables"]
 
@@ -89,6 +89,7 @@ class StarTables:
             self.other_square[i] = dead * np.trapezoid(buried**2, dx=1e-3) + _integral_to_end(mass**2, number)
             self.other_mean[i] = _integral_to_end(luminosity, number)
             self.other_covariance[i] = _integral_to_end(product, number)
+        warn_of_missing_masses(imf, lowest, luminosity[-1], self.mean_luminosity(-1) * imf.mean_mass)
         self.step = np.log(self.number[:, -1] / RAREST) / (ENTRIES - 1)
 
     def nearest_age(self, log_age):

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """What shines: initial mass functions, isochrones, photometry, extinction and spectra."""
 
+from . import isochrone_files
 from .extinction import *
 from .imf import *
 from .isochrones import *
