@@ -7,6 +7,7 @@ import galsim
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.utils.exceptions import AstropyUserWarning
 from scipy.stats import kstest
 
 from clustercnn import SyntheticCluster
@@ -15,8 +16,9 @@ from clustercnn.instruments import Instrument
 from clustercnn.profiles import get_profile
 from clustercnn.psf import builtin_psf
 from clustercnn.simulation import Detector
-from clustercnn.stellar import IsochroneGrid, get_imf
+from clustercnn.stellar import Isochrone, IsochroneGrid, get_imf
 from clustercnn.stellar.extinction import band_extinction, integrated_extinction
+from clustercnn.stellar.isochrone import COLUMNS
 
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
 RATE = u.electron / u.s
@@ -401,3 +403,33 @@ def test_a_cluster_may_be_dead():
 
 def test_repr(cluster):
     assert repr(cluster).startswith("<SyntheticCluster mass=2e+04 solMass, age=20 Myr, half_light_radius=0.12 arcsec, a_v=0.6 mag")
+
+
+def own_grid(lowest):
+    """The default isochrones of two ages above a mass, with magnitudes of their own that are 5 - 2.5 log L."""
+    nodes = {}
+    for log_age in (8.0, 8.05):
+        stars = IsochroneGrid.default().knots(log_age)
+        above = stars.initial_mass >= lowest
+        columns = [getattr(stars, name)[above] for name in COLUMNS]
+        nodes[0.0, log_age] = Isochrone(*columns, magnitudes=5 - 2.5 * stars.log_luminosity[above, None])
+    return IsochroneGrid(nodes, 0.02, "a test", magnitude_systems={"DECAM_g": "AB"})
+
+
+def test_bands_of_the_isochrones_alone():
+    """A band that only the isochrones know; how dust dims it nobody knows."""
+    cluster = make_cluster(age=1e8 * u.yr, isochrones=own_grid(0.0), bands=("g", "F814W"), a_v=0 * u.mag, rng=1)
+    modulus = 5 * np.log10(cluster.distance.to_value(u.pc) / 10)
+    assert np.allclose(cluster.stars["g"].value, 5 - 2.5 * cluster.stars["log_luminosity"] + modulus, atol=1e-6)
+    with pytest.raises(ValueError, match="unknown passband 'DECAM_g'"):
+        make_cluster(age=1e8 * u.yr, isochrones=own_grid(0.0), a_v=1 * u.mag).magnitude("g")
+
+
+def test_stars_below_the_isochrones_are_dark():
+    whole = make_cluster(age=1e8 * u.yr, rng=1)
+    cut = make_cluster(age=1e8 * u.yr, isochrones=own_grid(0.3), rng=1)
+    assert cut.mass == whole.mass and cut.surviving_mass.value == pytest.approx(whole.surviving_mass.value, rel=1e-4)
+    assert cut.stars["initial_mass"].min() > 0.29 * u.Msun
+    assert abs(cut.magnitude("F814W") - whole.magnitude("F814W")) < 0.02 * u.mag
+    with pytest.warns(AstropyUserWarning, match="the isochrones begin at .* count as dark"):
+        make_cluster(age=1e8 * u.yr, isochrones=own_grid(1.5), rng=1)

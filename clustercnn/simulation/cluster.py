@@ -16,8 +16,7 @@ from clustercnn.simulation.noise import Detector
 from clustercnn.simulation.render import Renderer, band_psfs
 from clustercnn.stellar.extinction import band_extinction, covered_range, get_law, integrated_extinction
 from clustercnn.stellar.imf import get_imf
-from clustercnn.stellar.isochrones import IsochroneGrid
-from clustercnn.stellar.photometry import resolve_passband
+from clustercnn.stellar.isochrones import IsochroneGrid, warn_of_missing_masses
 from clustercnn.stellar.spectra import FLAM, SpectralLibrary, luminosity_density, sed
 
 __all__ = ["SyntheticCluster"]
@@ -138,7 +137,8 @@ class SyntheticCluster:
         shape = get_profile(profile, gamma=gamma) if profile == "eff" else get_profile(profile)
 
         rng = np.random.default_rng(rng)
-        primary, companion = get_imf(imf).sample_systems(
+        imf = get_imf(imf)
+        primary, companion = imf.sample_systems(
             requested.value, rng, binary_fraction=binary_fraction, mass_ratio=mass_ratio
         )
         knots = self._grid.knots(self._log_age, self.metallicity)
@@ -149,15 +149,19 @@ class SyntheticCluster:
         system = np.repeat(np.arange(len(primary)), 1 + (companion > 0))  # the primary first, then its companion
         born = np.stack([primary, companion], axis=1).ravel()
         born = born[born > 0]
-        # Stars beyond the last knot are dead; those below the first are as faint as it.
-        alive = born <= knots.initial_mass[-1]
+        # Stars beyond the last knot are dead, those below the first live in the dark.
+        unseen = born < knots.initial_mass[0] * (1 - 1e-6)  # rounding of tables aside
+        alive = (born <= knots.initial_mass[-1]) & ~unseen
         self._initial_mass, self._system = born[alive], system[alive]
         self._offset = self.half_light_radius.value * np.stack([x, y])[:, self._system]
         self._dust = dust[self._system]
         self._with_companions = binary_fraction > 0
         self._knots = knots
         self.mass = born.sum() * u.Msun
-        self.surviving_mass = np.interp(self._initial_mass, knots.initial_mass, knots.mass).sum() * u.Msun
+        self.surviving_mass = (np.interp(self._initial_mass, knots.initial_mass, knots.mass).sum() + born[unseen].sum()) * u.Msun
+        luminosity = 10 ** self._atmospheres["log_luminosity"]
+        if unseen.any() and luminosity.any():
+            warn_of_missing_masses(imf, knots.initial_mass[0], 10 ** knots.log_luminosity[0], luminosity.sum() / len(born))
         self._magnitudes = {}
 
     @property
@@ -198,6 +202,8 @@ class SyntheticCluster:
     def _extinction(self, passband):
         """Extinction of the stars in a band, mag: one number or one per star."""
         foreground = self.foreground_a_v.value
+        if not (foreground or self._dust.any()):
+            return 0.0  # in any band, whether its extinction is known or not
         if self._integrated:
             total = self._dust + foreground
             state = self._atmospheres
@@ -206,8 +212,8 @@ class SyntheticCluster:
         return dust + foreground * band_extinction((passband,))[0] if foreground else dust
 
     def star_magnitudes(self, band):
-        """Apparent, reddened Vega magnitudes of the stars in any band (float array)."""
-        passband = resolve_passband(band)
+        """Apparent, reddened Vega magnitudes of the stars in any band of the isochrones or of the package (float array)."""
+        passband = self._grid.resolve_band(band)
         if passband not in self._magnitudes:
             initial_mass, absolute = self._grid.magnitudes(self._log_age, self.metallicity, (passband,))
             modulus = 5 * np.log10(self.distance.to_value(u.pc) / 10)
