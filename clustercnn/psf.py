@@ -321,7 +321,7 @@ def hst_psf(passband, pixel_scale=0.04 * u.arcsec / u.pix, *, oversampling=4, ra
     The kernel ends smoothly, tapered from 0.88 ``radius`` on. It holds all the light: what the taper takes and the 3-4 % that
     fall beyond ``radius`` stay in it, spread like the widest Gaussian. Folding them into the core, as a plain
     renormalisation does, would brighten every aperture by as much, while so the encircled energy is raised by less than 0.01
-    within 0.5 arcsec, and by up to 0.03 at 1 arcsec.
+    within 0.5 arcsec, and by up to 0.04 at the edge.
 
     Examples
     --------

@@ -430,6 +430,15 @@ def test_the_kernel_ends_smoothly():
             assert abs((kernel - sharp)[step <= radius].sum()) < 0.002
 
 
+def test_a_wide_kernel_follows_the_model_to_its_edge():
+    flux, _, sigmas = clustercnn.psf._hst_table()
+    kernel = hst_psf("F814W", radius=6 * u.arcsec).data
+    distance = np.hypot(*(np.mgrid[-600:601, -600:601] * 0.01))
+    for radius in (0.3, 0.5, 1, 2, 4):
+        energy = flux["WFC3_UVIS_F814W"] @ (1 - np.exp(-0.5 * (radius / sigmas) ** 2))
+        assert kernel[distance <= radius].sum() == pytest.approx(energy, abs=1e-3)
+
+
 def test_cameras_without_a_builtin_psf():
     roman = Instrument.from_name("Roman/WFI", exposure=1 * u.s)
     with pytest.raises(ValueError, match="no built-in PSF for R062, .* of Roman/WFI.*psf={band: as_psf"):
