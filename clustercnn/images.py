@@ -24,7 +24,7 @@ __all__ = ["MultiBandImage", "pixel_positions"]
 _RATE = u.electron / u.s
 _UNCERTAINTIES = {kind.__name__: kind for kind in (StdDevUncertainty, VarianceUncertainty, InverseVariance)}
 # what observatories write where the FITS standard has a unit
-_SPELLINGS = ((r"\belectrons\b", "electron"), (r"\bsec(onds?)?\b", "s"))
+_SPELLINGS = ((r"\belectrons\b", "electron"), (r"\bcounts?\b", "adu"), (r"\bsec(onds?)?\b", "s"))
 _WCS_KEYWORD = re.compile(
     r"(WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|EQUINOX|EQUIPREV|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)\d|(CD|PC|PV)\d_\d"
     r"|(A|B|AP|BP)_(ORDER|DMAX|\d_\d)|MJDREF|DATEREF)$"
@@ -355,7 +355,7 @@ class MultiBandImage(Mapping):
             raise ValueError(
                 f"pixels in '{self.unit}' turn into other units only with an exposure, gain or zero point: pass instrument="
             )
-        exposure, gain = instrument.exposure(band), instrument.gain
+        exposure, gain = instrument.exposure(band), instrument.gain(band)
         if unit.is_equivalent(u.electron):
             return (1 * unit / exposure).to_value(_RATE)
         for count in (u.adu, u.DN):  # two names of one thing, which astropy keeps apart
@@ -374,7 +374,7 @@ class MultiBandImage(Mapping):
                 f"pixels in '{unit}' cannot be turned into electron / s; electron, adu, Jy, MJy / sr and "
                 "erg / (s cm2 Angstrom) can"
             )
-        ab_zero_point = instrument.zero_point(band).to_value(u.mag) + photometry.vega_to_ab(passband)
+        ab_zero_point = instrument.zero_point(band, "ab").to_value(u.mag)
         return flux.to_value(u.Jy, spectral) / (3631 * 10 ** (-0.4 * ab_zero_point))
 
     def write(self, path, *, overwrite=False):

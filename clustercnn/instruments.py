@@ -1,9 +1,14 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """Through what the light arrives: bands, pixel scale, zero points, exposures, gain and read noise of an instrument."""
 
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+
 import numpy as np
 from astropy import units as u
 
+from .headers import one_per_band, read_header
 from .parameters import as_quantity
 from .stellar import photometry
 
@@ -11,6 +16,13 @@ __all__ = ["Instrument"]
 
 _GAIN = u.electron / u.adu
 _PIXEL_SCALE = u.arcsec / u.pix
+# Parameters with one number per band: unit, and whether it may be 0.
+_PER_BAND = {
+    "exposure": (u.s, False),
+    "gain": (_GAIN, False),
+    "read_noise": (u.electron, True),
+    "sky": (u.electron / u.s, True),
+}
 
 
 class Instrument:
@@ -29,12 +41,12 @@ class Instrument:
         Total exposure time, one for all bands or band -> time.
     zero_points : dict, optional
         Band -> Vega magnitude of a source that gives 1 electron/s. Default: from the shipped throughputs.
-    gain : `~astropy.units.Quantity`
-        Electrons per adu.
-    read_noise : `~astropy.units.Quantity`
-        Electrons rms per pixel and exposure.
-    n_exposures : int
-        Exposures (reads) that make up the total of a band.
+    gain : `~astropy.units.Quantity` or dict
+        Electrons per adu, one for all bands or band -> gain.
+    read_noise : `~astropy.units.Quantity` or dict
+        Electrons rms per pixel and exposure, one for all bands or band -> noise.
+    n_exposures : int or dict
+        Exposures (reads) that make up the total of a band, one for all or band -> number.
     sky : `~astropy.units.Quantity` or dict
         Rate of the sky in each pixel, such as ``0.02 * u.electron / u.s``, one for all bands or band -> rate. Images are
         taken to be sky-subtracted; the sky leaves its noise.
@@ -59,6 +71,12 @@ class Instrument:
     <Quantity 1880. s>
     >>> print(f"{m83.zero_point('F336W'):.1f}")
     23.5 mag
+
+    The presets of a camera leave the exposure to you; anything else may be changed as well:
+
+    >>> from astropy import units as u
+    >>> Instrument.from_name("HST/ACS/WFC", bands=("F555W", "F814W"), exposure=500 * u.s, pixel_scale=0.04 * u.arcsec / u.pix)
+    <Instrument HST/ACS/WFC: F555W, F814W; 0.04 arcsec / pix>
     """
 
     def __init__(
@@ -80,22 +98,21 @@ class Instrument:
             raise ValueError(f"bands must be one or more different names, not {bands}")
         passbands = {band: band for band in bands} if passbands is None else _per_band(passbands, bands, "passbands")
         zero_points = {} if zero_points is None else _per_band(zero_points, bands, "zero_points")
-        exposure = _per_band(exposure, bands, "exposure")
-        sky = _per_band(sky, bands, "sky")
-        if not (isinstance(n_exposures, (int, np.integer)) and n_exposures >= 1):
-            raise ValueError(f"n_exposures must be an integer of at least 1, not {n_exposures!r}")
+        numbers = {"exposure": exposure, "gain": gain, "read_noise": read_noise, "sky": sky}
+        numbers = {key: _per_band(value, bands, key) for key, value in numbers.items()}
+        n_exposures = _per_band(n_exposures, bands, "n_exposures")
         values = {
             "name": str(name),
             "pixel_scale": _positive(pixel_scale, _PIXEL_SCALE, "pixel_scale"),
-            "gain": _positive(gain, _GAIN, "gain"),
-            "read_noise": _positive(read_noise, u.electron, "read_noise", zero=True),
-            "n_exposures": int(n_exposures),
             "bands": {
                 band: {
                     "passband": photometry.resolve_passband(passbands[band]),
                     "zero_point": _zero_point(zero_points.get(band), passbands[band], band),
-                    "exposure": _positive(exposure[band], u.s, f"exposure of {band}"),
-                    "sky": _positive(sky[band], u.electron / u.s, f"sky of {band}", zero=True),
+                    "n_exposures": _count(n_exposures[band], f"n_exposures of {band}"),
+                    **{
+                        key: _positive(numbers[key][band], unit, f"{key} of {band}", zero)
+                        for key, (unit, zero) in _PER_BAND.items()
+                    },
                 }
                 for band in bands
             },
@@ -140,21 +157,6 @@ class Instrument:
         """Quantity, arcsec per pixel."""
         return self._values["pixel_scale"] * _PIXEL_SCALE
 
-    @property
-    def gain(self):
-        """Quantity, electrons per adu."""
-        return self._values["gain"] * _GAIN
-
-    @property
-    def read_noise(self):
-        """Quantity, electrons rms per pixel and exposure."""
-        return self._values["read_noise"] * u.electron
-
-    @property
-    def n_exposures(self):
-        """Exposures that make up the total of a band."""
-        return self._values["n_exposures"]
-
     def _band(self, band):
         if band not in self._values["bands"]:
             raise ValueError(f"{self.name} has no band {band!r}; it has {', '.join(self.bands)}")
@@ -164,13 +166,42 @@ class Instrument:
         """Full name of a band's passband, such as ``"WFC3_UVIS_F438W"``."""
         return self._band(band)["passband"]
 
-    def zero_point(self, band):
-        """Vega magnitude of a source that gives 1 electron/s, a Quantity."""
-        return self._band(band)["zero_point"] * u.mag
+    def zero_point(self, band, system="vega"):
+        """
+        Magnitude of a source that gives 1 electron/s.
+
+        Parameters
+        ----------
+        band : str
+            The band.
+        system : {'vega', 'ab', 'st'}
+            Magnitude system.
+
+        Returns
+        -------
+        zero_point : `~astropy.units.Quantity`
+            In mag.
+        """
+        passband = self.passband(band)
+        if system not in _SYSTEMS:
+            raise ValueError(f"system must be one of {sorted(_SYSTEMS)}, not {system!r}")
+        return (self._band(band)["zero_point"] + _SYSTEMS[system](passband)) * u.mag
 
     def exposure(self, band):
         """Total exposure time of a band, a Quantity in seconds."""
         return self._band(band)["exposure"] * u.s
+
+    def gain(self, band):
+        """Electrons per adu of a band, a Quantity."""
+        return self._band(band)["gain"] * _GAIN
+
+    def read_noise(self, band):
+        """Electrons rms per pixel and exposure of a band, a Quantity."""
+        return self._band(band)["read_noise"] * u.electron
+
+    def n_exposures(self, band):
+        """Number of exposures that make up the total of a band."""
+        return self._band(band)["n_exposures"]
 
     def sky(self, band):
         """Rate of the sky in each pixel of a band, a Quantity in electron/s."""
@@ -189,11 +220,16 @@ class Instrument:
         return {
             "name": self.name,
             "bands": list(self.bands),
-            **{key: self._values[key] for key in ("pixel_scale", "gain", "read_noise", "n_exposures")},
-            "zero_points": {band: values["zero_point"] for band, values in bands.items()},
-            "exposure": {band: values["exposure"] for band, values in bands.items()},
-            "sky": {band: values["sky"] for band, values in bands.items()},
-            "passbands": {band: values["passband"] for band, values in bands.items()},
+            "pixel_scale": self._values["pixel_scale"],
+            **{
+                parameter: {band: values[key] for band, values in bands.items()}
+                for parameter, key in {
+                    "zero_points": "zero_point",
+                    "passbands": "passband",
+                    "n_exposures": "n_exposures",
+                    **{key: key for key in _PER_BAND},
+                }.items()
+            },
         }
 
     @classmethod
@@ -209,21 +245,22 @@ class Instrument:
         -------
         instrument : `Instrument`
         """
+        units = {"zero_points": u.mag, **{key: unit for key, (unit, _) in _PER_BAND.items()}}
+        with_units = {
+            key: {band: number * unit for band, number in _per_band(values[key], values["bands"], key).items()}
+            for key, unit in units.items()
+        }
         return cls(
             values["name"],
             values["bands"],
             pixel_scale=values["pixel_scale"] * _PIXEL_SCALE,
-            exposure={band: value * u.s for band, value in values["exposure"].items()},
-            zero_points={band: value * u.mag for band, value in values["zero_points"].items()},
-            gain=values["gain"] * _GAIN,
-            read_noise=values["read_noise"] * u.electron,
             n_exposures=values["n_exposures"],
-            sky={band: value * u.electron / u.s for band, value in values["sky"].items()},
             passbands=values["passbands"],
+            **with_units,
         )
 
     @classmethod
-    def from_name(cls, name):
+    def from_name(cls, name, bands=None, **changes):
         """
         A preset.
 
@@ -231,6 +268,11 @@ class Instrument:
         ----------
         name : str
             One of `names`.
+        bands : sequence of str, optional
+            Which of its bands, in which order; default all.
+        **changes
+            Any other parameter of the class, instead of the preset's: ``exposure``, which the presets of cameras do not have;
+            ``pixel_scale`` of drizzled images; ``sky``; ...
 
         Returns
         -------
@@ -238,18 +280,108 @@ class Instrument:
 
         Examples
         --------
+        >>> from astropy import units as u
         >>> from clustercnn.instruments import Instrument
         >>> Instrument.from_name("HST/WFC3/UVIS/M83").bands
         ('F336W', 'F438W', 'F814W')
+        >>> Instrument.from_name("JWST/NIRCam/LW", exposure=1000 * u.s).bands
+        ('F277W', 'F356W', 'F444W')
         """
-        if name not in _PRESETS:
+        if name not in _presets():
             raise ValueError(f"no instrument preset {name!r}; there are {', '.join(cls.names())}")
-        return cls(name, **_PRESETS[name])
+        preset = dict(_presets()[name])
+        camera, known = preset.pop("camera"), preset.pop("bands")
+        bands = known if bands is None else (bands,) if isinstance(bands, str) else tuple(bands)
+        if not set(bands) <= set(known):
+            raise ValueError(f"{name} has the bands {', '.join(known)}, not {', '.join(map(str, set(bands) - set(known)))}")
+        if "exposure" not in preset and "exposure" not in changes:
+            raise ValueError(
+                f"the preset {name} has no exposure time: give exposure=, such as exposure=1000 * u.s for all bands or "
+                f"exposure={{{bands[0]!r}: 1000 * u.s, ...}}"
+            )
+        values = {"passbands": {band: f"{camera}_{band}" for band in bands}}
+        for key, value in preset.items():
+            values[key] = {band: value[band] for band in bands} if isinstance(value, dict) else value
+        return cls(name, bands, **(values | changes))
 
     @staticmethod
     def names():
         """Names of the presets, a tuple."""
-        return tuple(_PRESETS)
+        return tuple(_presets())
+
+    @classmethod
+    def from_header(cls, headers, **changes):
+        """
+        The instrument that made images, from their FITS headers.
+
+        Parameters
+        ----------
+        headers : `~astropy.io.fits.Header`, HDU, HDUList or `~astropy.nddata.CCDData`; or a dict or list of them
+            One per band. In a dict, band -> header, as `~clustercnn.images.MultiBandImage` is one, the bands have your names,
+            else those of the filters.
+        **changes
+            Any parameter of the class, instead of what the headers say; for parameters of bands a dict may name some of them.
+
+        Returns
+        -------
+        instrument : `Instrument`
+
+        Raises
+        ------
+        ValueError
+            If a keyword is missing, or two contradict each other; the message names the parameter to give instead.
+
+        Notes
+        -----
+        passbands
+            INSTRUME, DETECTOR and the one filter in FILTER, FILTER1, FILTER2, PUPIL or else PHOTMODE; empty wheels (CLEAR) do not
+            count.
+        zero_points
+            PHOTFLAM at PHOTPLAM, per electron, and the shipped Vega - AB difference. Images in flux densities (JWST: MJy / sr) are
+            calibrated already: what an electron is follows from the shipped throughputs.
+        pixel_scale
+            The celestial coordinates (CD or CDELT), D001SCAL, PIXAR_A2, PIXAR_SR.
+        exposure
+            EXPTIME, XPOSURE, EFFEXPTM.
+        gain, read_noise
+            Means of ATODGN and READNSE of the amplifiers, CCDGAIN, READNSE; else those of the camera's preset, which are the
+            better ones for ramps of infrared detectors.
+        n_exposures
+            NDRIZIM (halved for the two chips of UVIS and ACS/WFC), NCOMBINE; else 1.
+
+        Examples
+        --------
+        >>> from astropy.io import fits
+        >>> from clustercnn.instruments import Instrument
+        >>> header = fits.Header({"INSTRUME": "WFC3", "DETECTOR": "UVIS", "FILTER": "F438W", "BUNIT": "ELECTRONS/S",
+        ...                       "EXPTIME": 1880.0, "PHOTFLAM": 6.7475e-19, "PHOTPLAM": 4326.2, "D001SCAL": 0.04})
+        >>> instrument = Instrument.from_header(header)
+        >>> instrument
+        <Instrument HST/WFC3/UVIS: F438W; 0.04 arcsec / pix>
+        >>> print(f"{instrument.zero_point('F438W'):.2f}")
+        25.00 mag
+        """
+        bands, names = {}, []
+        for key, item in one_per_band(headers):
+            band, facts = read_header(item, key, changes)
+            if band in bands:
+                raise ValueError(f"two headers are of {band}: give a dict with a name for each")
+            name, preset = next(
+                (pair for pair in _presets().items() if facts["passbands"] in _full_names(pair[1])), ("unknown camera", {})
+            )
+            unstated = {"gain": preset.get("gain", 1 * _GAIN), "read_noise": preset.get("read_noise", 0 * u.electron)}
+            bands[band] = {key: unstated.get(key) if value is None else value for key, value in facts.items()}
+            names.append(name)
+        values = {key: {band: values[key] for band, values in bands.items()} for key in facts}
+        scales = [as_quantity(scale, _PIXEL_SCALE, "pixel_scale").value for scale in values["pixel_scale"].values()]
+        if max(scales) > 1.01 * min(scales):
+            raise ValueError(
+                f"the bands must share one pixel grid, but the headers state {scales} arcsec / pix; bring the images to one grid "
+                "first, and give its pixel_scale="
+            )
+        values["pixel_scale"] = scales[0] * _PIXEL_SCALE
+        values |= {key: value for key, value in changes.items() if key not in values}
+        return cls(values.pop("name", " + ".join(dict.fromkeys(names))), tuple(bands), **values)
 
 
 def _per_band(value, bands, name):
@@ -260,6 +392,12 @@ def _per_band(value, bands, name):
     if missing or foreign:
         raise ValueError(f"{name} must name each band once: without a value {missing}, not among the bands {foreign}")
     return value
+
+
+def _count(value, name):
+    if not (isinstance(value, (int, np.integer)) and value >= 1):
+        raise ValueError(f"{name} must be an integer of at least 1, not {value!r}")
+    return int(value)
 
 
 def _positive(value, unit, name, zero=False):
@@ -284,17 +422,22 @@ def _zero_point(given, passband, band):
     return float(known)
 
 
-_PRESETS = {
-    # Early Release Science of 2009, program 11360 (Chandar et al. 2010, ApJ 719, 966), drizzled to 0.04 arcsec. Gain and
-    # read noise as in the WFC3 Instrument Handbook; three exposures per band are assumed. The sky is the zodiacal light of
-    # V = 22.7 mag / arcsec2 with the colours of the Sun.
-    "HST/WFC3/UVIS/M83": {
-        "bands": ("F336W", "F438W", "F814W"),
-        "pixel_scale": 0.04 * _PIXEL_SCALE,
-        "exposure": {"F336W": 1890 * u.s, "F438W": 1880 * u.s, "F814W": 1203 * u.s},
-        "gain": 1.5 * _GAIN,
-        "read_noise": 3.1 * u.electron,
-        "n_exposures": 3,
-        "sky": {"F336W": 0.0016 * u.electron / u.s, "F438W": 0.007 * u.electron / u.s, "F814W": 0.019 * u.electron / u.s},
-    },
-}
+_SYSTEMS = {"vega": lambda passband: 0.0, "ab": photometry.vega_to_ab, "st": photometry.vega_to_st}
+
+
+@lru_cache(maxsize=1)
+def _presets():
+    """Name -> parameters, in the file's order."""
+    with (Path(__file__).parent / "data" / "instruments.toml").open("rb") as file:
+        presets = tomllib.load(file)
+
+    def parse(key, value):
+        if isinstance(value, dict):
+            return {band: parse(key, one) for band, one in value.items()}
+        return u.Quantity(value) if isinstance(value, str) and key != "camera" else value
+
+    return {name: {key: parse(key, value) for key, value in preset.items()} for name, preset in presets.items()}
+
+
+def _full_names(preset):
+    return {f"{preset['camera']}_{band}" for band in preset["bands"]}

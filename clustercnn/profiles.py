@@ -4,13 +4,15 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import ClassVar
 
 import numpy as np
 from astropy import units as u
 from astropy.modeling import Fittable2DModel
 from astropy.modeling import Parameter as ModelParameter
 from scipy.optimize import brentq
-from scipy.special import j0
+from scipy.special import gamma as gamma_function
+from scipy.special import j0, kv
 
 __all__ = [
     "EFF2D",
@@ -31,12 +33,21 @@ class Profile(ABC):
 
     All radii are plain numbers in units of the half-light radius, which is that of the truncated profile. Light is
     normalised: ``enclosed(truncation)`` is 1. Subclasses give the shape in units of their own scale radius.
+
+    A profile so says what its radii are for any half-light radius, a length or an angle: the core radius is
+    ``profile.core_radius * half_light_radius``, and a published core radius makes a half-light radius of
+    ``core_radius / profile.core_radius``; likewise with `scale`.
     """
 
     @property
     @abstractmethod
     def scale(self):
-        """The profile's own scale radius, in units of the half-light radius."""
+        """The scale radius of the profile's formula (a of EFF and Plummer, King's core radius), in half-light radii."""
+
+    @property
+    @abstractmethod
+    def core_radius(self):
+        """Where the surface density is half its central value, in half-light radii."""
 
     @abstractmethod
     def _shape(self, s):
@@ -65,7 +76,7 @@ class Profile(ABC):
         density : `~numpy.ndarray`
             Fraction of the total light per squared half-light radius; 0 beyond the truncation.
         """
-        r = np.abs(np.asarray(r, dtype=float))
+        r = np.abs(_radii(r))
         norm = self.scale**2 * self._growth(self._edge)
         s = np.minimum(r / self.scale, self._edge)
         return np.where(r <= self.truncation, self._shape(s) / norm, 0.0)
@@ -84,7 +95,7 @@ class Profile(ABC):
         fraction : `~numpy.ndarray`
             In [0, 1].
         """
-        s = np.clip(np.asarray(r, dtype=float) / self.scale, 0, self._edge)
+        s = np.clip(_radii(r) / self.scale, 0, self._edge)
         return self._growth(s) / self._growth(self._edge)
 
     def radius(self, q):
@@ -164,36 +175,14 @@ class Profile(ABC):
         return r * np.cos(angle), r * np.sin(angle)
 
 
-@dataclass(frozen=True)
-class EFFProfile(Profile):
-    """
-    The profile of young clusters by Elson, Fall & Freeman (1987): ``(1 + r^2 / a^2)^(-gamma / 2)``, truncated.
-
-    Parameters
-    ----------
-    gamma : float
-        Outer slope of the surface density. Below 2 it must be steep enough that half of the light lies within one
-        half-light radius (1.667 for the default truncation).
-    truncation : float
-        Radius beyond which there is no light, in half-light radii (of the truncated profile).
-
-    References
-    ----------
-    Elson, Fall & Freeman 1987, ApJ 323, 54.
-
-    Examples
-    --------
-    >>> from clustercnn.profiles import EFFProfile
-    >>> profile = EFFProfile(gamma=2.6)
-    >>> print(f"{profile.enclosed(1):.3f} {profile.enclosed(8):.3f} {profile.radius(0.5):.3f}")
-    0.500 1.000 1.000
-    """
-
-    gamma: float = 2.6
-    truncation: float = 8.0
+class _PowerLaw(Profile):
+    """What EFF and Plummer share, ``(1 + r^2 / a^2)^(-gamma / 2)``."""
 
     def __post_init__(self):
-        _check_truncation(self.truncation)
+        if not (np.isscalar(self.truncation) and self.truncation >= 1.5):
+            raise ValueError(
+                f"truncation must be at least 1.5 half-light radii, or numpy.inf for none, not {self.truncation}"
+            )
         # the light of a pure power law within 1 of T half-light radii is T^(gamma - 2): more needs no core
         lowest = 2 - np.log(2) / np.log(self.truncation)
         if not lowest < self.gamma < 100:
@@ -206,6 +195,11 @@ class EFFProfile(Profile):
         """The radius a of the formula, in half-light radii."""
         return _eff_scale(float(self.gamma), float(self.truncation))
 
+    @property
+    def core_radius(self):
+        """Where the surface density is half its central value, in half-light radii."""
+        return self.scale * np.sqrt(2 ** (2 / self.gamma) - 1)
+
     def _shape(self, s):
         return (1 + s**2) ** (-self.gamma / 2)
 
@@ -216,18 +210,64 @@ class EFFProfile(Profile):
         q = _fraction(q)
         p = 1 - self.gamma / 2
         g = q * _eff_growth(self._edge, self.gamma)
-        return self.scale * np.sqrt(np.expm1(np.log1p(p * g) / p if p else g))
+        with np.errstate(divide="ignore", over="ignore"):  # all the light of an endless profile
+            return self.scale * np.sqrt(np.expm1(np.log1p(np.maximum(p * g, -1)) / p if p else g))
+
+    def transform(self, k):
+        if np.isfinite(self.truncation):
+            return super().transform(k)
+        order, z = self.gamma / 2 - 1, 2 * np.pi * self.scale * np.abs(np.asarray(k, dtype=float))
+        with np.errstate(all="ignore"):
+            amplitude = 2 * (z / 2) ** order * kv(order, z) / gamma_function(order)
+        return np.where(np.isfinite(amplitude), amplitude, 1.0)  # 0 times infinity, towards z = 0
 
 
 @dataclass(frozen=True)
-class PlummerProfile(Profile):
+class EFFProfile(_PowerLaw):
+    r"""
+    The profile of young clusters by Elson, Fall & Freeman (1987): ``(1 + r^2 / a^2)^(-gamma / 2)``, truncated.
+
+    Parameters
+    ----------
+    gamma : float
+        Outer slope of the surface density. Up to 2 the light of the whole profile is infinite, and there must be a
+        truncation; then the slope must still be steep enough that half of the light lies within one half-light radius (1.667
+        for the default truncation).
+    truncation : float
+        Radius beyond which there is no light, in half-light radii (of the truncated profile); `numpy.inf` for none.
+
+    Notes
+    -----
+    Without truncation the half-light radius is :math:`a \sqrt{2^{2 / (\gamma - 2)} - 1}`, as published sizes have it; a
+    truncated profile has a smaller one for the same a: for gamma = 2.6 and truncation at 8 half-light radii 2.20 a, not 3.01 a.
+
+    References
+    ----------
+    Elson, Fall & Freeman 1987, ApJ 323, 54.
+
+    Examples
+    --------
+    >>> from clustercnn.profiles import EFFProfile
+    >>> profile = EFFProfile(gamma=2.6)
+    >>> print(f"{profile.enclosed(1):.3f} {profile.enclosed(8):.3f} {profile.radius(0.5):.3f}")
+    0.500 1.000 1.000
+    >>> print(f"{1 / profile.scale:.2f} {1 / EFFProfile(gamma=2.6, truncation=float('inf')).scale:.2f}")
+    2.20 3.01
+    """
+
+    gamma: float = 2.6
+    truncation: float = 8.0
+
+
+@dataclass(frozen=True)
+class PlummerProfile(_PowerLaw):
     """
     The Plummer (1911) sphere in projection, ``(1 + r^2 / a^2)^-2``, truncated: EFF with gamma = 4.
 
     Parameters
     ----------
     truncation : float
-        Radius beyond which there is no light, in half-light radii.
+        Radius beyond which there is no light, in half-light radii; `numpy.inf` for none.
 
     References
     ----------
@@ -241,24 +281,7 @@ class PlummerProfile(Profile):
     """
 
     truncation: float = 8.0
-
-    def __post_init__(self):
-        _check_truncation(self.truncation)
-
-    @cached_property
-    def scale(self):
-        """The radius a of the formula, in half-light radii."""
-        return _eff_scale(4.0, float(self.truncation))
-
-    def _shape(self, s):
-        return (1 + s**2) ** -2
-
-    def _growth(self, s):
-        return np.pi * s**2 / (1 + s**2)
-
-    def radius(self, q):
-        light = _fraction(q) * self._edge**2 / (1 + self._edge**2)
-        return self.scale * np.sqrt(light / (1 - light))
+    gamma: ClassVar[float] = 4.0
 
 
 @dataclass(frozen=True)
@@ -269,7 +292,8 @@ class KingProfile(Profile):
     Parameters
     ----------
     concentration : float
-        ``log10(r_tidal / r_core)``, in (0, 4].
+        ``log10(r_tidal / r_core)``, in (0, 4]; r_core is the `scale` of the formula, which the true core radius approaches for
+        high concentrations.
 
     References
     ----------
@@ -297,6 +321,12 @@ class KingProfile(Profile):
         """The core radius in half-light radii."""
         half = self._growth(self._edge) / 2
         return 1 / brentq(lambda s: self._growth(s) - half, 0, self._edge, xtol=1e-14, rtol=1e-14)
+
+    @property
+    def core_radius(self):
+        """Where the surface density is half its central value, in half-light radii."""
+        last = 1 / np.sqrt(1 + self._edge**2)
+        return self.scale * np.sqrt((last + (1 - last) / np.sqrt(2)) ** -2 - 1)
 
     @property
     def truncation(self):
@@ -349,8 +379,8 @@ def elliptical(x, y, ellipticity, position_angle):
         Offsets from the centre, any unit.
     ellipticity : float
         ``1 - b / a``, in [0, 1).
-    position_angle : float
-        Of the major axis, in radian, counter-clockwise from +x.
+    position_angle : float or `~astropy.units.Quantity`
+        Of the major axis, counter-clockwise from +x; a plain number is in radian.
 
     Returns
     -------
@@ -367,9 +397,17 @@ def elliptical(x, y, ellipticity, position_angle):
     if not 0 <= ellipticity < 1:
         raise ValueError(f"ellipticity must be 1 - b/a in [0, 1), not {ellipticity}")
     stretch = np.sqrt(1 - ellipticity)
-    major, minor = np.asarray(x) / stretch, np.asarray(y) * stretch
+    major, minor = np.asanyarray(x) / stretch, np.asanyarray(y) * stretch
     cos, sin = np.cos(position_angle), np.sin(position_angle)
     return major * cos - minor * sin, major * sin + minor * cos
+
+
+def _radii(r):
+    if isinstance(r, u.Quantity):
+        if not r.unit.is_equivalent(u.dimensionless_unscaled):
+            raise u.UnitsError(f"r must be in half-light radii, not in '{r.unit}': divide by the half-light radius")
+        r = r.to_value(u.dimensionless_unscaled)
+    return np.asarray(r, dtype=float)
 
 
 def _fraction(q):
@@ -377,11 +415,6 @@ def _fraction(q):
     if np.any(~((q >= 0) & (q <= 1))):
         raise ValueError("q must be a fraction of the light in [0, 1]")
     return q
-
-
-def _check_truncation(truncation):
-    if not 1.5 <= truncation < np.inf:
-        raise ValueError(f"truncation must be finite and at least 1.5 half-light radii, not {truncation}")
 
 
 def _eff_growth(s, gamma):
@@ -393,6 +426,12 @@ def _eff_growth(s, gamma):
 @lru_cache(maxsize=1024)
 def _eff_scale(gamma, truncation):
     """Scale radius that puts half of the light of the truncated EFF profile within 1."""
+    too_flat = ValueError(f"gamma = {gamma} is too flat for a truncation of {truncation} half-light radii")
+    if truncation == np.inf:
+        exponent = 2 * np.log(2) / (gamma - 2)
+        if exponent > 600:  # the next squares overflow
+            raise too_flat
+        return float(1 / np.sqrt(np.expm1(exponent)))
 
     def excess(log_scale):
         scale = np.exp(log_scale)
@@ -403,7 +442,7 @@ def _eff_scale(gamma, truncation):
     while excess(low) < 0:
         low *= 2
         if low < -300:
-            raise ValueError(f"gamma = {gamma} is too flat for a truncation of {truncation} half-light radii")
+            raise too_flat
     return float(np.exp(brentq(excess, low, 5.0, xtol=1e-14, rtol=1e-14)))
 
 
@@ -423,7 +462,28 @@ def _plane_parameters():
 
 
 class _Profile2D(Fittable2DModel):
-    """What the three models share: the elliptical radius and the units."""
+    """What the three models share: the elliptical radius, the units, the drawing of stars."""
+
+    def sample(self, n, rng=None):
+        """
+        Draw positions of stars.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`, optional
+            Source of randomness.
+
+        Returns
+        -------
+        x, y : `~numpy.ndarray` or `~astropy.units.Quantity`
+            In the unit of the half-light radius, a length, an angle or none.
+        """
+        size, theta = (p.value if p.unit is None else p.quantity for p in (self.half_light_radius, self.theta))
+        offsets = elliptical(*self.profile.sample(n, rng), self.ellipticity.value, theta)
+        centre = (p.value if p.unit is None else p.quantity for p in (self.x_0, self.y_0))
+        return tuple(start + size * offset for start, offset in zip(centre, offsets, strict=True))
 
     @property
     def input_units(self):
@@ -443,7 +503,7 @@ class _Profile2D(Fittable2DModel):
         cos, sin, stretch = np.cos(theta), np.sin(theta), np.sqrt(1 - ellipticity)
         dx, dy = x - x_0, y - y_0
         r = np.hypot((dx * cos + dy * sin) * stretch, (dy * cos - dx * sin) / stretch) / half_light_radius
-        return flux / half_light_radius**2 * profile.surface_density(np.asarray(r))
+        return flux / half_light_radius**2 * profile.surface_density(r)
 
 
 class EFF2D(_Profile2D):
@@ -471,10 +531,23 @@ class EFF2D(_Profile2D):
     >>> model = EFF2D(flux=100, half_light_radius=3, gamma=2.6)
     >>> bool(model(0, 0) > model(1, 0) > model(30, 0) == 0)
     True
+
+    Parameters may have units, lengths or angles:
+
+    >>> from astropy import units as u
+    >>> model = EFF2D(half_light_radius=0.12 * u.arcsec, ellipticity=0.3, theta=30 * u.deg)
+    >>> x, y = model.sample(1000, rng=0)
+    >>> x.unit
+    Unit("arcsec")
     """
 
     flux, x_0, y_0, half_light_radius, ellipticity, theta = _plane_parameters()
     gamma = ModelParameter(default=2.6, bounds=(1.7, 50), description="Outer slope")
+
+    @property
+    def profile(self):
+        """The circular profile, in units of the half-light radius."""
+        return EFFProfile(gamma=float(self.gamma.value))
 
     @classmethod
     def evaluate(cls, x, y, flux, x_0, y_0, half_light_radius, ellipticity, theta, gamma):
@@ -496,6 +569,11 @@ class Plummer2D(_Profile2D):
 
     flux, x_0, y_0, half_light_radius, ellipticity, theta = _plane_parameters()
 
+    @property
+    def profile(self):
+        """The circular profile, in units of the half-light radius."""
+        return PlummerProfile()
+
     @classmethod
     def evaluate(cls, x, y, flux, x_0, y_0, half_light_radius, ellipticity, theta):
         """Surface density at x, y."""
@@ -515,6 +593,11 @@ class King2D(_Profile2D):
 
     flux, x_0, y_0, half_light_radius, ellipticity, theta = _plane_parameters()
     concentration = ModelParameter(default=1.5, bounds=(0.05, 4), description="log10(r_tidal / r_core)")
+
+    @property
+    def profile(self):
+        """The circular profile, in units of the half-light radius."""
+        return KingProfile(concentration=float(self.concentration.value))
 
     @classmethod
     def evaluate(cls, x, y, flux, x_0, y_0, half_light_radius, ellipticity, theta, concentration):

@@ -19,13 +19,22 @@ __all__ = ["PSF", "as_psf", "builtin_psf", "hst_psf"]
 
 # An empirical kernel is noisy about zero in its wings; more negative light than this is a broken kernel.
 _NEGATIVE_LIGHT = 0.01
+# Where the built-in kernel's edge begins, as a share of its radius.
+_TAPER = 0.88
+_WAY_OUT = (
+    "Give psf={band: as_psf(...)} with a PSF of your own: an empirical one (photutils: GriddedPSFModel.read of an STDPSF file, or "
+    "EPSFBuilder on stars of your images) or a computed one (Tiny Tim, STPSF)"
+)
 
 
 class PSF:
     """
     The point spread function of one band, on a grid finer than the pixels.
 
-    Most users call `as_psf` or `builtin_psf`.
+    Most users call `as_psf` or `builtin_psf`. A PSF holds all the light of its source: a star of some flux, rendered, sums to
+    that flux. Light that a kernel leaves out, beyond its edge, is therefore folded into it: where a kernel holds only a
+    fraction f of the light, every aperture comes out brighter by 1/f. Take kernels that are wide enough, or that are
+    normalised to the aperture to which the photometry is corrected.
 
     Parameters
     ----------
@@ -158,19 +167,22 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
     Parameters
     ----------
     kernel : `PSF`, array_like, `~astropy.nddata.NDData`, FITS path, HDU or HDUList, photutils or astropy model
-        A 2D array (or the first 2D image of a FITS file); a `~photutils.psf.ImagePSF` or
-        `~photutils.psf.GriddedPSFModel`; or any 2D `~astropy.modeling.Fittable2DModel`, which is sampled. Its sum does not
-        matter.
+        A 2D array (or the first 2D image of a FITS file); a `~photutils.psf.ImagePSF`, `~photutils.psf.GriddedPSFModel` or
+        result of `~photutils.psf.EPSFBuilder`; or any 2D `~astropy.modeling.Fittable2DModel`, which is sampled. Its sum does
+        not matter: the PSF sums to 1 over the kernel.
     oversampling : int or float, optional
-        Values of the kernel per native pixel and axis. Default: what a photutils model states, else 4.
+        Values of the kernel per native pixel and axis. Default: what a photutils model or the keyword OVERSAMP of a FITS
+        header (STPSF) states, else 4.
     pixel_integrated : bool, optional
         Whether the response of the native pixel is already in the kernel. Default: True for the photutils image models,
-        which are effective PSFs, else False. (For values averaged over the fine grid's cells that is right as well.)
+        which are effective PSFs, and those named ``...PRF``; else False. (For values averaged over the fine grid's cells that
+        is right as well.)
     center : tuple of float, optional
         Where the source sits in an array or FITS kernel, ``(x, y)``, 0-indexed; default its middle, ``(n - 1) / 2``.
         Tiny Tim's subsampled kernels have even sides and the source at ``n / 2``.
     position : tuple of float, optional
         Detector position ``(x, y)`` at which a `~photutils.psf.GriddedPSFModel` is taken; default the centre of its grid.
+        Rows that STDPSF files mark as invalid count as dark.
     radius : float, optional
         Half the side of the square on which an astropy model is sampled, in native pixels.
 
@@ -194,16 +206,20 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
     """
     if isinstance(kernel, PSF):
         return kernel
+    kernel = getattr(kernel, "epsf", kernel)  # what photutils' EPSFBuilder returns
     if isinstance(kernel, Fittable2DModel):
         if center is not None:
             raise ValueError("center is for arrays and FITS kernels; a model states its own")
         return _from_model(kernel, oversampling, pixel_integrated, position, radius)
     if isinstance(kernel, (str, Path)):
-        with fits.open(kernel) as hdus:
-            kernel = np.array(_first_image(hdus), dtype=float)
+        with fits.open(kernel, memmap=False) as hdus:
+            kernel = _first_image(hdus)
     elif isinstance(kernel, fits.HDUList):
         kernel = _first_image(kernel)
-    elif isinstance(kernel, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU, NDData)):
+    if isinstance(kernel, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
+        oversampling = kernel.header.get("OVERSAMP") if oversampling is None else oversampling
+        kernel = kernel.data
+    elif isinstance(kernel, NDData):
         kernel = kernel.data
     elif isinstance(kernel, dict):
         raise TypeError("as_psf makes the PSF of one band; for several give a dict band -> PSF where a PSF is asked for")
@@ -224,7 +240,7 @@ def _first_image(hdus):
                     f"the FITS PSF has the shape {hdu.data.shape}, not 2D; read a grid of PSFs with "
                     "photutils.psf.GriddedPSFModel.read and pass that with a position"
                 )
-            return hdu.data
+            return hdu
     raise ValueError("no image in the FITS file of the PSF")
 
 
@@ -241,19 +257,29 @@ def _from_model(model, oversampling, pixel_integrated, position, radius):
             )
         oversampling = int(own[0])
         pixel_integrated = True if pixel_integrated is None else pixel_integrated
-        half = (np.array(model.data.shape[-2:]) - 1) // 2
-        if model.data.ndim == 3 and position is None:
-            position = np.mean([model.grid_xypos.min(axis=0), model.grid_xypos.max(axis=0)], axis=0)
+        ny, nx = model.data.shape[-2:]
+        center = np.array(model.origin[:2], dtype=float)
         if model.data.ndim == 3:
+            model = _without_invalid_rows(model)
+            if position is None:
+                position = np.mean([model.grid_xypos.min(axis=0), model.grid_xypos.max(axis=0)], axis=0)
             parameters[x_name], parameters[y_name] = position
     else:
         oversampling = 4 if oversampling is None else oversampling
-        half = np.full(2, int(np.ceil(radius * oversampling)))
-    y, x = np.mgrid[-half[0] : half[0] + 1, -half[1] : half[1] + 1] / oversampling
-    parameters = {name: np.atleast_1d(value) for name, value in parameters.items()}
-    kernel = model.evaluate(x + parameters[x_name], y + parameters[y_name], *parameters.values())
-    middle = half[1], half[0]
-    return PSF(np.reshape(kernel, x.shape), oversampling, bool(pixel_integrated), middle)
+        if pixel_integrated is None:
+            pixel_integrated = type(model).__name__.endswith("PRF")  # photutils' name for what the pixel is in
+        center = np.full(2, np.ceil(radius * oversampling))
+        nx = ny = int(2 * center[0]) + 1
+    y, x = np.mgrid[:ny, :nx]
+    x, y = (x - center[0]) / oversampling + parameters[x_name], (y - center[1]) / oversampling + parameters[y_name]
+    kernel = model.evaluate(x, y, *(np.atleast_1d(value) for value in parameters.values()))
+    return PSF(np.reshape(kernel, x.shape), oversampling, bool(pixel_integrated), center)
+
+
+def _without_invalid_rows(grid):
+    """A gridded PSF with 0 where STDPSF files are filled with -0.1, at the edges of kernels near the edge of a chip."""
+    invalid = np.isclose(grid.data, -0.1, rtol=0, atol=1e-6)
+    return type(grid)(NDData(np.where(invalid, 0, grid.data), meta=grid.meta)) if invalid.any() else grid
 
 
 @lru_cache
@@ -288,12 +314,14 @@ def hst_psf(passband, pixel_scale=0.04 * u.arcsec / u.pix, *, oversampling=4, ra
     -----
     A sum of Gaussians is fitted by non-negative least squares (``tools/fit_hst_psf.py``) to the encircled energies that
     STScI publishes for the chip UVIS1, drizzled images of 0.04 arcsec pixels; the pixel is taken out of the model, since
-    rendering puts it in again. Encircled energies of the model are within 0.01 of the official ones from 0.08 to 2
-    arcsec, except in F218W, F225W and F475X (0.03), whose official curves no smooth PSF can follow.
+    rendering puts it in again. Encircled energies of the model are within 0.01 of the official ones from 0.08 to 6
+    arcsec. There is no model for F218W, F225W and F475X, whose official curves no PSF can have: the first two put 60 % of the
+    light within one pixel, three times as much as any other band, on both chips alike; the third falls beyond 0.4 arcsec.
 
-    The 3-4 % of the light that falls beyond ``radius`` stay in the kernel, spread like the widest Gaussian: folding them
-    into the core, as a plain renormalisation does, would brighten every aperture by as much, while so the encircled
-    energy is raised by less than 0.005 within 0.4 arcsec.
+    The kernel ends smoothly, tapered from 0.88 ``radius`` on. It holds all the light: what the taper takes and the 3-4 % that
+    fall beyond ``radius`` stay in it, spread like the widest Gaussian. Folding them into the core, as a plain
+    renormalisation does, would brighten every aperture by as much, while so the encircled energy is raised by less than 0.01
+    within 0.5 arcsec, and by up to 0.04 at the edge.
 
     Examples
     --------
@@ -307,7 +335,7 @@ def hst_psf(passband, pixel_scale=0.04 * u.arcsec / u.pix, *, oversampling=4, ra
     if isinstance(passband, str):
         key = passband if passband.startswith("WFC3_UVIS_") else f"WFC3_UVIS_{passband}"
         if key not in flux:
-            raise ValueError(f"no built-in PSF for {passband!r}: there are {', '.join(flux)}; pass your own to as_psf")
+            raise ValueError(f"no built-in PSF for {passband!r}: there are {', '.join(flux)}. {_WAY_OUT}")
         weights = flux[key]
     else:
         wavelength = as_quantity(passband, u.AA, "passband").value
@@ -315,8 +343,7 @@ def hst_psf(passband, pixel_scale=0.04 * u.arcsec / u.pix, *, oversampling=4, ra
             raise ValueError(
                 f"the built-in PSF reaches from {pivot.min():.0f} to {pivot.max():.0f} Angstrom, not to {wavelength:.0f}"
             )
-        # F225W and F218W have odd official curves (above)
-        wide = [i for i, name in enumerate(flux) if name.endswith("W") and pivot[i] > 2500]
+        wide = [i for i, name in enumerate(flux) if name.endswith("W")]
         curves = np.array(list(flux.values()))[wide]
         weights = np.array([np.interp(wavelength, pivot[wide], column) for column in curves.T])
         weights = weights / weights.sum()
@@ -330,10 +357,11 @@ def _gaussian_kernel(weights, scale, oversampling, radius):
     half = int(np.ceil(radius / step))
     x = np.arange(-half, half + 1) * step
     kernel = np.zeros((x.size, x.size))
-    inside = np.hypot(x[:, None], x) <= radius
+    edge = (np.hypot(x[:, None], x) / radius - _TAPER) / (1 - _TAPER)
+    taper = np.cos(np.pi / 2 * np.clip(edge, 0, 1)) ** 2
     for weight, sigma in zip(weights, sigmas, strict=True):
         wave = np.exp(-0.5 * (x / sigma) ** 2) * step / (np.sqrt(2 * np.pi) * sigma)
-        halo = np.outer(wave, wave) * inside
+        halo = np.outer(wave, wave) * taper
         kernel += weight * halo
     kernel += halo * ((1 - kernel.sum()) / halo.sum())
     return PSF(kernel, oversampling, False, (half, half))
@@ -353,6 +381,11 @@ def builtin_psf(instrument):
     psf : dict
         Band -> `PSF`.
 
+    Raises
+    ------
+    ValueError
+        If there is no built-in PSF for a band.
+
     Examples
     --------
     >>> from clustercnn.instruments import Instrument
@@ -360,4 +393,11 @@ def builtin_psf(instrument):
     >>> list(builtin_psf(Instrument.from_name("HST/WFC3/UVIS/M83")))
     ['F336W', 'F438W', 'F814W']
     """
+    known = _hst_table()[0]
+    without = [band for band in instrument.bands if instrument.passband(band) not in known]
+    if without:
+        raise ValueError(
+            f"no built-in PSF for {', '.join(without)} of {instrument.name}; there are models for WFC3/UVIS only, except F218W, "
+            f"F225W and F475X. {_WAY_OUT}"
+        )
     return {band: hst_psf(instrument.passband(band), instrument.pixel_scale) for band in instrument.bands}

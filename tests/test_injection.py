@@ -183,7 +183,7 @@ def test_other_units():
     """Images in electrons and adu turn into rates; so do their uncertainties."""
     cluster = make_cluster()
     reference = ClusterInjector(make_images(), instrument=M83, psf=PSF).inject([cluster], [(50, 60)], rng=4).images.to_array()
-    rate_per_unit = {u.electron: 1 / EXPOSURE, u.adu: M83.gain.value / EXPOSURE}
+    rate_per_unit = {u.electron: 1 / EXPOSURE, u.adu: M83.gain("F438W").value / EXPOSURE}
     for unit, factor in rate_per_unit.items():
         images = MultiBandImage({
             band: CCDData(np.full((120, 110), 0.01 / f), unit=unit, uncertainty=StdDevUncertainty(np.full((120, 110), 0.04 / f)))

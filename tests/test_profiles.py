@@ -70,6 +70,71 @@ def test_eff_inverse_is_analytic_for_any_slope(gamma, q):
     assert profile.enclosed(profile.radius(q)) == pytest.approx(q, abs=1e-9)
 
 
+ENDLESS = [EFFProfile(gamma=gamma, truncation=np.inf) for gamma in (2.2, 2.6, 3.5, 20)] + [PlummerProfile(truncation=np.inf)]
+
+
+@pytest.mark.parametrize("profile", ENDLESS, ids=repr)
+def test_without_truncation_the_half_light_radius_is_the_published_one(profile):
+    # the profile: Elson, Fall & Freeman 1987, ApJ 323, 54; r_h = a sqrt(0.5^(1 / (1 - eta)) - 1) with eta = gamma / 2: Ryon et al.
+    # 2015, MNRAS 452, 525, of clusters in M83; for Plummer a itself
+    gamma = profile.gamma
+    assert 1 / profile.scale == pytest.approx(np.sqrt(2 ** (2 / (gamma - 2)) - 1), rel=1e-12)
+    assert profile.core_radius / profile.scale == pytest.approx(np.sqrt(2 ** (2 / gamma) - 1), rel=1e-12)
+    # and the limit of ever wider truncations
+    wide = EFFProfile(gamma=gamma, truncation=1e30)
+    assert wide.scale == pytest.approx(profile.scale, rel=1e-5)
+    assert profile.enclosed([0, 1, np.inf]) == pytest.approx([0, 0.5, 1])
+    q = np.array([0, 0.1, 0.5, 0.9, 0.999])
+    np.testing.assert_allclose(profile.enclosed(profile.radius(q)), q, atol=1e-12)
+    assert profile.radius(1.0) == np.inf and profile.surface_density(np.inf) == 0
+    x, y = profile.sample(40_000, rng=1)
+    assert abs(np.mean(np.hypot(x, y) < 1) - 0.5) < 0.01
+    k = np.geomspace(1e-3, 1, 6)
+    assert profile.transform(0.0) == 1
+    if gamma > 2.5:  # flatter ones have not yet ended there
+        np.testing.assert_allclose(profile.transform(k), EFFProfile(gamma=gamma, truncation=1e3).transform(k), atol=0.03)
+
+
+def test_endless_transforms_are_known():
+    k = np.geomspace(1e-3, 1, 12).reshape(3, 4)
+    z = 2 * np.pi * k
+    np.testing.assert_allclose(PlummerProfile(truncation=np.inf).transform(k), z * k1(z), atol=1e-12)
+    profile = EFFProfile(gamma=3, truncation=np.inf)
+    np.testing.assert_allclose(profile.transform(k), np.exp(-z * profile.scale), atol=1e-12)
+
+
+def test_density_at_the_core_radius_is_half_the_central_one(profile):
+    assert profile.surface_density(profile.core_radius) == pytest.approx(profile.surface_density(0) / 2)
+
+
+def test_core_radii_of_the_formulae():
+    # r_c = 0.766 a for gamma = 3; King's r_c is his scale for high concentrations
+    assert EFFProfile(gamma=3).core_radius / EFFProfile(gamma=3).scale == pytest.approx(0.7664, abs=1e-4)
+    king = KingProfile(concentration=3.5)
+    assert king.core_radius / king.scale == pytest.approx(1, abs=1e-3)
+
+
+@given(
+    profile=st.one_of(
+        st.builds(EFFProfile, st.floats(2.1, 50), st.sampled_from([8.0, 50.0, np.inf])),
+        st.builds(PlummerProfile, st.floats(1.5, 100)),
+        st.builds(KingProfile, st.floats(0.05, 4)),
+    ),
+    q=st.floats(0, 0.999),
+)
+def test_radius_and_enclosed_are_inverse_for_any_profile(profile, q):
+    r = profile.radius(q)
+    assert profile.enclosed(r) == pytest.approx(q, abs=1e-9)
+    assert profile.enclosed(1) == pytest.approx(0.5, abs=1e-9)
+    assert 0 < profile.core_radius < np.inf
+
+
+def test_radii_have_no_unit():
+    assert EFFProfile().enclosed(1 * u.arcmin / (60 * u.arcsec)) == pytest.approx(0.5)
+    with pytest.raises(u.UnitsError, match="divide by the half-light radius"):
+        EFFProfile().enclosed(0.1 * u.arcsec)
+
+
 def test_slope_of_two_is_the_limit():
     r = np.linspace(0, 8, 50)
     np.testing.assert_allclose(EFFProfile(gamma=2).enclosed(r), EFFProfile(gamma=2 + 1e-9).enclosed(r), atol=1e-8)
@@ -140,9 +205,13 @@ def test_get_profile_by_name_and_its_errors():
         EFFProfile(gamma=1.6)
     with pytest.raises(ValueError, match="gamma"):
         EFFProfile(gamma=np.nan)
-    for truncation in (1, np.inf, np.nan):
+    for truncation in (1, np.nan, (2, 3)):
         with pytest.raises(ValueError, match="truncation"):
             EFFProfile(truncation=truncation)
+    with pytest.raises(ValueError, match=r"gamma must lie in \(2.000, 100\)"):
+        EFFProfile(gamma=2, truncation=np.inf)
+    with pytest.raises(ValueError, match="too flat"):
+        EFFProfile(gamma=2.001, truncation=np.inf).enclosed(1)
     with pytest.raises(ValueError, match="concentration"):
         KingProfile(concentration=0)
 
@@ -184,3 +253,59 @@ def test_eff2d_fits_itself_with_units():
     assert fitted.x_0.value == pytest.approx(9.5, abs=1e-4)
     assert fitted.gamma.value == pytest.approx(2.6, abs=1e-3)
     assert fitted.half_light_radius.unit == u.pix
+
+
+MODELS = [EFF2D(gamma=2.6), Plummer2D(), King2D(concentration=1.2)]
+
+
+@pytest.mark.parametrize("unit", [u.arcsec, u.pc, None], ids=str)
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: type(m).__name__)
+def test_models_draw_stars_that_follow_them(model, unit):
+    one = 1 if unit is None else unit
+    model = type(model)(x_0=3 * one, y_0=-2 * one, half_light_radius=0.5 * one, ellipticity=0.4, theta=np.deg2rad(30))
+    x, y = model.sample(20_000, rng=1)
+    assert getattr(x, "unit", None) == unit
+    cos, sin = np.cos(np.deg2rad(30)), np.sin(np.deg2rad(30))
+    dx, dy = (x - 3 * one) / (0.5 * one), (y + 2 * one) / (0.5 * one)
+    major, minor = dx * cos + dy * sin, dy * cos - dx * sin
+    assert abs(np.mean(np.hypot(major * np.sqrt(0.6), minor / np.sqrt(0.6)) < 1) - 0.5) < 0.015
+    assert model.profile.enclosed(1) == pytest.approx(0.5)
+
+
+@given(
+    size=st.floats(0.01, 10),
+    units=st.sampled_from([(u.arcsec, u.deg), (u.pc, u.kpc), (u.pix, u.pix), (u.arcmin, u.mas)]),
+    at=st.floats(0, 5),
+)
+def test_models_mean_the_same_in_any_unit(size, units, at):
+    one, other = units
+    model = EFF2D(flux=3 * u.ct, half_light_radius=size * one, ellipticity=0.2)
+    same = EFF2D(flux=3 * u.ct, half_light_radius=(size * one).to(other), ellipticity=0.2)
+    x, y = at * size * one, 0.3 * size * one
+    expected = model(x, y)
+    assert model(x.to(other), y.to(other)).to_value(expected.unit) == pytest.approx(expected.value)
+    assert same(x, y).to_value(expected.unit) == pytest.approx(expected.value)
+
+
+@pytest.mark.parametrize("truth", MODELS, ids=lambda m: type(m).__name__)
+def test_fits_to_noisy_pixels_recover_the_truth(truth):
+    """Counts in pixels of 0.04 arcsec, integrated over each pixel, 10 % noise in the core; parameters have units."""
+    truth = type(truth)(
+        flux=1e4 * u.ct, x_0=0.03 * u.arcsec, y_0=-0.02 * u.arcsec, half_light_radius=0.3 * u.arcsec, ellipticity=0.3,
+        theta=40 * u.deg,
+    )
+    grid = (np.arange(60 * 4) - 60 * 2 + 0.5) * 0.01
+    y, x = np.meshgrid(grid, grid, indexing="ij") * u.arcsec
+    fine = truth(x, y)
+    pixels = fine.value.reshape(60, 4, 60, 4).mean(axis=(1, 3))
+    sigma = 0.05 * pixels.max()
+    image = (pixels + np.random.default_rng(5).normal(0, sigma, pixels.shape)) * fine.unit
+    y, x = (axis.value.reshape(60, 4, 60, 4).mean(axis=(1, 3)) * u.arcsec for axis in (y, x))
+    start = type(truth)(flux=5e3 * u.ct, half_light_radius=0.2 * u.arcsec, ellipticity=0.1, theta=20 * u.deg)
+    fitted = TRFLSQFitter()(start, x, y, image)
+    assert fitted.half_light_radius.quantity.to_value(u.arcsec) == pytest.approx(0.3, rel=0.1)
+    assert fitted.flux.quantity.to_value(u.ct) == pytest.approx(1e4, rel=0.1)
+    assert fitted.x_0.quantity.to_value(u.arcsec) == pytest.approx(0.03, abs=0.01)
+    assert fitted.y_0.quantity.to_value(u.arcsec) == pytest.approx(-0.02, abs=0.01)
+    assert fitted.ellipticity.value == pytest.approx(0.3, abs=0.06)
+    assert fitted.theta.quantity.to_value(u.deg) == pytest.approx(40, abs=6)

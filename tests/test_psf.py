@@ -13,11 +13,11 @@ import pytest
 from astropy import units as u
 from astropy.io import fits
 from astropy.modeling.models import Const2D, Gaussian2D
-from astropy.nddata import CCDData
+from astropy.nddata import CCDData, NDData
 from astropy.table import QTable, Table
 from astropy.utils.exceptions import AstropyUserWarning
 from photutils.aperture import CircularAperture
-from photutils.psf import CircularGaussianPRF, GriddedPSFModel, ImagePSF
+from photutils.psf import CircularGaussianPRF, EPSFBuilder, GriddedPSFModel, ImagePSF, extract_stars
 
 import clustercnn.psf
 from clustercnn.instruments import Instrument
@@ -33,12 +33,12 @@ def gaussian_kernel(sigma, n=65, oversampling=4):
     return np.outer(wave, wave)
 
 
-def star(psf, x, y, n=96):
-    """A star of flux 1 rendered through the transfer function: 2x finer grid, then every second pixel."""
-    f = np.fft.fftfreq(2 * n, 0.5)
+def star(psf, x, y, n=96, finer=2):
+    """A star of flux 1 rendered through the transfer function: on a finer grid, then every ``finer``-th pixel."""
+    f = np.fft.fftfreq(finer * n, 1 / finer)
     fy, fx = f[:, None], f[None, :]
-    fine = np.fft.ifft2(psf.otf(fy, fx) * np.exp(-2j * np.pi * (fx * x + fy * y))).real * 4
-    return fine[::2, ::2]
+    fine = np.fft.ifft2(psf.otf(fy, fx) * np.exp(-2j * np.pi * (fx * x + fy * y))).real * finer**2
+    return fine[::finer, ::finer]
 
 
 @pytest.mark.parametrize("n", [64, 65])
@@ -112,6 +112,49 @@ def test_photutils_models_are_effective_psfs_of_their_own_oversampling():
         as_psf(ImagePSF(kernel, oversampling=3), oversampling=4)
 
 
+POSITIONS = [(47.0, 48.0), (47.31, 48.84), (46.5, 48.5), (48.77, 47.02)]
+
+
+def assert_same_star(psf, reference, x, y, deviation, finer=2):
+    """Flux to 1e-3, centroid to 0.01 px, pixels to a share of the peak."""
+    image, reference = star(psf, x, y, finer=finer), reference / reference.sum()
+    rows, columns = np.indices(image.shape)
+    assert image.sum() == pytest.approx(1, abs=1e-3)
+    near = np.hypot(columns - x, rows - y) < 8
+    assert image[near].sum() == pytest.approx(reference[near].sum(), abs=1e-3)
+    for axis in (columns, rows):
+        mine, theirs = ((axis * one)[near].sum() / one[near].sum() for one in (image, reference))
+        assert mine == pytest.approx(theirs, abs=0.01)
+    assert np.abs(image - reference).max() < deviation * reference.max()
+
+
+@pytest.mark.parametrize(("x", "y"), POSITIONS)
+@pytest.mark.parametrize("n", [80, 81])
+def test_image_psf_renders_as_photutils_does(n, x, y):
+    model = ImagePSF(gaussian_kernel(1.2, n) * 16, oversampling=4, x_0=x, y_0=y)
+    rows, columns = np.indices((96, 96)) + 0.0
+    assert_same_star(as_psf(model), model(columns, rows), x, y, 2e-3)
+
+
+def test_image_psf_with_its_own_origin():
+    kernel = np.zeros((60, 70))
+    kernel[5:46, 12:53] = gaussian_kernel(1.2, 41)
+    model = ImagePSF(kernel, oversampling=4, x_0=47.3, y_0=48.8, origin=(32, 25))
+    rows, columns = np.indices((96, 96)) + 0.0
+    assert as_psf(model).center == (32, 25)
+    assert_same_star(as_psf(model), model(columns, rows), 47.3, 48.8, 2e-3)
+
+
+@pytest.mark.parametrize(("x", "y"), POSITIONS)
+def test_gridded_psf_renders_as_photutils_does(reference_data, x, y):
+    path = reference_data / "psf" / "STDPSF_WFC3UV_F814W.fits"
+    grid = GriddedPSFModel.read(path, format="stdpsf", detector_id=2)
+    at = np.array([1500.0, 900.0]) + (x, y)
+    grid.x_0, grid.y_0 = at
+    rows, columns = np.indices((96, 96)) + np.array([900.0, 1500.0])[:, None, None]
+    assert_same_star(as_psf(grid, position=at), grid(columns, rows), x, y, 0.01)
+
+
 def test_gridded_psf_is_taken_at_a_position(reference_data):
     path = reference_data / "psf" / "STDPSF_WFC3UV_F814W.fits"
     grid = GriddedPSFModel.read(path, format="stdpsf", detector_id=2)
@@ -125,6 +168,68 @@ def test_gridded_psf_is_taken_at_a_position(reference_data):
         as_psf(path)
 
 
+@pytest.mark.parametrize("detector", [1, 2])
+def test_invalid_rows_of_stdpsf_are_dark(reference_data, detector):
+    path = reference_data / "psf" / "STDPSF_WFC3UV_F814W.fits"
+    grid = GriddedPSFModel.read(path, format="stdpsf", detector_id=detector)
+    assert np.isclose(grid.data, -0.1).sum() >= 1000  # at the edges of the chip
+    for position in grid.grid_xypos:
+        psf = as_psf(grid, position=position)
+        assert psf.data.min() > -1e-3 * psf.data.max()
+
+
+def test_built_psf_of_photutils():
+    """Stars of a known Gaussian, with the pixel's response, through photutils' builder."""
+    truth = CircularGaussianPRF(fwhm=2.2)
+    rng = np.random.default_rng(1)
+    image, places = np.zeros((300, 300)), []
+    rows, columns = np.indices((300, 300))
+    for y in range(25, 290, 25):
+        for x in range(25, 290, 25):
+            places.append((x + rng.uniform(-0.5, 0.5), y + rng.uniform(-0.5, 0.5)))
+            cut = np.s_[y - 12 : y + 13, x - 12 : x + 13]
+            truth.x_0, truth.y_0, truth.flux = *places[-1], 1000
+            image[cut] += truth(columns[cut], rows[cut])
+    stars = extract_stars(NDData(image), QTable({"x": [p[0] for p in places], "y": [p[1] for p in places]}), size=21)
+    result = EPSFBuilder(oversampling=4, maxiters=5, progress_bar=False)(stars)
+    psf = as_psf(result)
+    assert psf.oversampling == 4 and psf.pixel_integrated
+    np.testing.assert_array_equal(psf.data, as_psf(result.epsf).data)
+    truth.x_0, truth.y_0, truth.flux = 47.3, 48.8, 1
+    rows, columns = np.indices((96, 96))
+    assert_same_star(psf, truth(columns, rows), 47.3, 48.8, 0.03)
+
+
+@pytest.mark.parametrize(("x", "y"), POSITIONS)
+def test_arrays_render_as_galsim_does(x, y):
+    galsim = pytest.importorskip("galsim")
+    profile = galsim.Moffat(beta=3.5, fwhm=2.5, trunc=12).shear(g1=0.1, g2=0.05)
+    expected = profile.drawImage(nx=96, ny=96, scale=1, offset=(x - 47.5, y - 47.5)).array.astype(float)
+    optical = profile.drawImage(nx=121, ny=121, scale=0.25, method="no_pixel").array
+    assert_same_star(as_psf(optical, oversampling=4, pixel_integrated=False), expected, x, y, 3e-3)
+    effective = galsim.Convolve(profile, galsim.Pixel(1)).drawImage(nx=128, ny=128, scale=0.25, method="no_pixel").array
+    assert_same_star(as_psf(effective, oversampling=4, pixel_integrated=True), expected, x, y, 3e-3)
+
+
+@pytest.mark.parametrize("band", ["F275W", "F336W", "F438W", "F555W", "F814W"])
+def test_tiny_tim_renders_as_galsim_does(reference_data, band):
+    """Subsampled four times, even sides, the source at n / 2, no pixel in it."""
+    galsim = pytest.importorskip("galsim")
+    path = reference_data / "psf" / f"{band.lower()}_sub4.fits"
+    kernel = fits.getdata(path).astype(float)
+    middle = kernel.shape[0] // 2
+    model = galsim.InterpolatedImage(
+        galsim.Image(kernel), scale=0.25, x_interpolant="lanczos15", offset=(0.5, 0.5), normalization="flux"
+    )
+    optics = galsim.Convolve(model, galsim.Pixel(1))
+    psf = as_psf(path, oversampling=4, pixel_integrated=False, center=(middle, middle))
+    for x, y in POSITIONS:
+        offset = (x - 47.5, y - 47.5)
+        expected = optics.drawImage(nx=96, ny=96, scale=1, offset=offset, method="no_pixel").array.astype(float)
+        # Without the detector's charge diffusion the ultraviolet has waves of up to 1.7 cycles per pixel.
+        assert_same_star(psf, expected, x, y, 5e-3, finer=4)
+
+
 def test_tiny_tim_kernels(reference_data):
     native = as_psf(reference_data / "psf" / "f336w_native.fits", oversampling=1, pixel_integrated=True)
     assert native.otf(0, 0) == pytest.approx(1)
@@ -132,12 +237,20 @@ def test_tiny_tim_kernels(reference_data):
         as_psf(reference_data / "psf" / "f336w_sub4.fits")
 
 
+def test_fits_headers_may_state_the_oversampling():
+    hdu = fits.PrimaryHDU(gaussian_kernel(1.2, 41, 3), fits.Header({"OVERSAMP": 3}))
+    assert as_psf(hdu).oversampling == 3
+    assert as_psf(fits.HDUList([hdu])).oversampling == 3
+    assert as_psf(hdu, oversampling=2).oversampling == 2
+
+
 def test_astropy_models_are_sampled():
     f = np.array([0, 0.1, 0.3])
     expected = np.exp(-2 * (np.pi * 1.5 * f) ** 2)
     psf = as_psf(Gaussian2D(amplitude=3, x_mean=4, y_mean=5, x_stddev=1.5, y_stddev=1.5), radius=10)
     np.testing.assert_allclose(psf.otf(0, f), expected * np.sinc(f), atol=1e-6)
-    prf = as_psf(CircularGaussianPRF(fwhm=1.5 * 2.3548), pixel_integrated=True, radius=10)
+    prf = as_psf(CircularGaussianPRF(fwhm=1.5 * 2.3548), radius=10)
+    assert prf.pixel_integrated
     np.testing.assert_allclose(prf.otf(f, 0), expected * np.sinc(f), atol=1e-4)
     with pytest.raises(ValueError, match="position"):
         as_psf(Const2D())
@@ -249,19 +362,87 @@ def test_shipped_table_is_what_the_tool_makes(reference_data, tmp_path):
     np.testing.assert_allclose(np.array(new["flux"].tolist()), np.array(shipped["flux"].tolist()), atol=1e-4)
 
 
-def test_every_band_follows_its_official_curve(reference_data):
-    official = Table.read(reference_data / "psf" / "wfc3uvis1_EE_aper_007_syn.csv")
+@pytest.fixture(name="official")
+def fixture_official(reference_data):
+    """Band -> radii in arcsec and encircled energies of WFC3/UVIS1, STScI."""
+    table = Table.read(reference_data / "psf" / "wfc3uvis1_EE_aper_007_syn.csv")
+    columns = [name for name in table.colnames if name.startswith("APER#")]
+    radius = np.array([float(name[5:]) for name in columns])
+    return {row["FILTER"]: (radius, np.array([row[name] for name in columns])) for row in table}
+
+
+UVIS = [band for band in Instrument.from_name("HST/WFC3/UVIS", exposure=1 * u.s).bands if band != "F225W"]
+
+
+def test_every_band_follows_its_official_curve(official):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
     try:
         from fit_hst_psf import encircled
     finally:
         sys.path.pop(0)
-    columns = [name for name in official.colnames if name.startswith("APER#") and float(name[5:]) >= 0.08]
     flux, _, sigma = clustercnn.psf._hst_table()
-    design = encircled([float(name[5:]) for name in columns], sigma)
-    for row in official:
-        if row["FILTER"] == "FFFFF":
+    for band, (radius, energy) in official.items():
+        if band in ("FFFFF", "F218W", "F225W", "F475X"):
+            assert f"WFC3_UVIS_{band}" not in flux
             continue
-        residual = np.abs(design @ flux["WFC3_UVIS_" + row["FILTER"]] - [row[name] for name in columns])
-        odd = row["FILTER"] in ("F218W", "F225W", "F475X")  # official curves that no smooth PSF follows
-        assert residual.max() < (0.05 if odd else 0.01), row["FILTER"]
+        residual = encircled(radius, sigma) @ flux[f"WFC3_UVIS_{band}"] - energy
+        assert np.abs(residual[radius >= 0.08]).max() < 0.01, band
+
+
+@pytest.mark.parametrize("band", UVIS)
+def test_the_rendered_kernel_follows_within_half_an_arcsecond(official, band):
+    radius, energy = official[band]
+    kept = (radius >= 0.08) & (radius <= 0.5)
+    measured = []
+    for x, y in np.random.default_rng(0).uniform(47.5, 48.5, (6, 2)):
+        image = star(hst_psf(band), x, y)
+        measured.append([CircularAperture((x, y), r / 0.04).do_photometry(image)[0][0] for r in radius[kept]])
+    np.testing.assert_allclose(np.mean(measured, axis=0), energy[kept], atol=0.01)
+
+
+@pytest.mark.parametrize("band", ["F225W", "F475X"])
+def test_bands_without_a_possible_curve_have_no_model(official, band):
+    radius, energy = official[band]
+    if band == "F225W":  # 60 % within one pixel of what two pixels' responses alone smear out
+        assert energy[0] > 2 * official["F275W"][1][0]
+    else:
+        assert np.any(np.diff(energy) < 0)
+    with pytest.raises(ValueError, match="no built-in PSF .*as_psf"):
+        hst_psf(band)
+
+
+def test_the_kernel_ends_smoothly():
+    """No step at the edge, and hardly a change to what a sharp edge at 1.25 arcsec gave."""
+    step = np.hypot(*(np.mgrid[-125:126, -125:126] * 0.01))
+    flux, _, sigmas = clustercnn.psf._hst_table()
+    for band in UVIS:
+        kernel = hst_psf(band).data
+        profile = kernel[125, 125:]
+        assert kernel.shape == (251, 251) and kernel.sum() == pytest.approx(1)
+        assert np.all(np.diff(profile) <= 0) and profile[-2] < 0.01 * profile[100]
+        sharp = sum(
+            w * np.exp(-0.5 * (step / s) ** 2) * 1e-4 / (2 * np.pi * s**2)
+            for w, s in zip(flux[f"WFC3_UVIS_{band}"], sigmas, strict=True)
+        ) * (step <= 1.25)
+        halo = np.exp(-0.5 * (step / sigmas[-1]) ** 2) * (step <= 1.25)
+        sharp += halo * (1 - sharp.sum()) / halo.sum()
+        for radius in (0.05, 0.16, 0.3, 0.5):
+            assert abs((kernel - sharp)[step <= radius].sum()) < 0.002
+
+
+def test_a_wide_kernel_follows_the_model_to_its_edge():
+    flux, _, sigmas = clustercnn.psf._hst_table()
+    kernel = hst_psf("F814W", radius=6 * u.arcsec).data
+    distance = np.hypot(*(np.mgrid[-600:601, -600:601] * 0.01))
+    for radius in (0.3, 0.5, 1, 2, 4):
+        energy = flux["WFC3_UVIS_F814W"] @ (1 - np.exp(-0.5 * (radius / sigmas) ** 2))
+        assert kernel[distance <= radius].sum() == pytest.approx(energy, abs=1e-3)
+
+
+def test_cameras_without_a_builtin_psf():
+    roman = Instrument.from_name("Roman/WFI", exposure=1 * u.s)
+    with pytest.raises(ValueError, match="no built-in PSF for R062, .* of Roman/WFI.*psf={band: as_psf"):
+        builtin_psf(roman)
+    some = Instrument.from_name("HST/WFC3/UVIS", bands=("F225W", "F814W"), exposure=1 * u.s)
+    with pytest.raises(ValueError, match="no built-in PSF for F225W of"):
+        builtin_psf(some)

@@ -48,7 +48,9 @@ class Detector:
         return cls(
             np.array([instrument.exposure(band).to_value(u.s) for band in instrument.bands]),
             np.array([instrument.sky(band).to_value(u.electron / u.s) for band in instrument.bands]),
-            np.full(len(instrument.bands), instrument.n_exposures * instrument.read_noise.to_value(u.electron) ** 2),
+            np.array(
+                [instrument.n_exposures(band) * instrument.read_noise(band).to_value(u.electron) ** 2 for band in instrument.bands]
+            ),
         )
 
     def expose(self, rate, rng, correlation=0.0):
