@@ -19,8 +19,6 @@ from clustercnn.network import ClusterNet
 
 VERBS = ("quickstart", "simulate", "train", "predict", "inject", "calibrate", "info")
 BANDS = ("F336W", "F438W", "F814W")
-# seed 5 draws a cluster of 36 to 40 Myr, when the first asymptotic giants appear between two isochrones
-pytestmark = pytest.mark.filterwarnings("ignore:between log age 7.55 and 7.6")
 
 
 @pytest.fixture(name="model", scope="module")

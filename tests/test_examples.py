@@ -28,9 +28,9 @@ def fixture_example():
 
 @pytest.fixture(name="model", scope="module")
 def fixture_model(tmp_path_factory):
-    """File of a renormalized network that has learned nothing."""
+    """File of a renormalized network that has learned nothing, though it says so."""
     path = tmp_path_factory.mktemp("model") / "untrained.safetensors"
-    ClusterNet(scaling="renormalized").save(path)
+    ClusterNet(scaling="renormalized").save(path, extra={"samples": 1})
     return str(path)
 
 
@@ -84,7 +84,7 @@ def test_real_hst_stamps(example, monkeypatch, standin, model, tmp_path):
 
 def test_real_hst_stamps_needs_a_renormalized_network(example, standin, tmp_path):
     path = tmp_path / "fixed.safetensors"
-    ClusterNet(scaling="fixed").save(path)
+    ClusterNet(scaling="fixed").save(path, extra={"samples": 1})
     with pytest.raises(u.UnitsError, match="images"):
         example.main(["--data", str(standin), "--model", str(path), "--out", str(tmp_path)])
 

@@ -341,16 +341,6 @@ def test_unit_in_the_primary_header(data, tmp_path):
     assert MultiBandImage({"a": hdus}).unit == RATE
 
 
-def test_counts_are_no_unit(data, tmp_path):
-    """They may be adu or electrons; the message says how to state which, and it works."""
-    hdu = fits.PrimaryHDU(data)
-    hdu.header["BUNIT"] = "COUNTS"
-    hdu.writeto(tmp_path / "a.fits")
-    with pytest.raises(ValueError, match=r"BUNIT = 'COUNTS'.*'adu' or 'electron'.*CCDData.read\(path, unit='adu'\)"):
-        MultiBandImage({"a": tmp_path / "a.fits"})
-    assert MultiBandImage({"a": CCDData.read(tmp_path / "a.fits", unit="adu")}).unit == u.adu
-
-
 @pytest.mark.filterwarnings("ignore:File may have been truncated", "ignore:Error validating header")
 @pytest.mark.parametrize("kind", ["image", "compressed", "written"])
 @pytest.mark.parametrize("keep", [0, 100, 2880, 0.6])
