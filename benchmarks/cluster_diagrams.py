@@ -2,7 +2,7 @@
 """
 What drawing stars one by one does: colour-magnitude diagrams, and the scatter of integrated colours with mass.
 
-``python benchmarks/cluster_diagrams.py [--clusters 200] [--out DIR]`` needs no data; three minutes on one core. The shipped
+``python benchmarks/cluster_diagrams.py [--clusters 200] [--out DIR]`` needs no data; two minutes on one core. The shipped
 isochrones at nodes of their ages, Z = 0.02, Kroupa IMF, no dust, no photometric errors, no binaries.
 
 For each age and mass, 200 clusters are drawn, each with all of its stars. Per quantity the table has
@@ -32,7 +32,8 @@ from clustercnn.stellar import IsochroneGrid, get_imf
 __all__ = ["draw_clusters", "expected_scatter", "spread"]
 
 BANDS = ("F336W", "F438W", "F814W")
-QUANTITIES = ("F336W-F438W", "F438W-F814W", "M_F438W")
+TITLES = {"F336W-F438W": "F336W - F438W", "F438W-F814W": "F438W - F814W", "M_F438W": "M(F438W)"}
+QUANTITIES = tuple(TITLES)
 SPREAD_AGES = (6.7, 7.0, 7.3, 8.0, 9.0)  # 5, 10, 20, 100, 1000 Myr
 SPREAD_MASSES = (1e3, 3e3, 1e4, 3e4, 1e5)
 DIAGRAM_AGES = (6.7, 7.3, 8.3, 9.3)  # 5, 20, 200, 2000 Myr
@@ -141,19 +142,19 @@ def page_table(table):
     """For the page, in reStructuredText: half width (median - SSP) of each quantity and age, one column per mass."""
     rows = {}
     for row in table:
-        cells = rows.setdefault((row["quantity"].replace("-", " - "), name_of(row["log_age"])), {})
-        cells[row["mass"].value] = f"{row['half_width'].value:.2f} ({row['median_offset'].value:+.2f})"
+        cells = rows.setdefault((row["quantity"], name_of(row["log_age"])), {})
+        cells[row["mass"].value] = f"{row['half_width'].value:.3f} ({row['median_offset'].value:+.3f})"
         if row["mass"] == table["mass"].max():
             cells["ratios"] = [ratio(row, of) for of in ("expected", "expected_usual")]
     masses = sorted(set(table["mass"].value))
     names = ("quantity", "age", *(f"{mass:.0f} Msun" for mass in masses), "/ expected", "/ usual")
-    body = [(*key, *(cells[mass] for mass in masses), *cells["ratios"]) for key, cells in sorted(rows.items(), key=order)]
+    body = [(TITLES[key[0]], key[1], *(cells[mass] for mass in masses), *cells["ratios"]) for key, cells in sorted(rows.items(), key=order)]
     return Table(rows=body, names=names)
 
 
 def order(item):
     """Quantities in the order of QUANTITIES; sorting keeps the ages as they came."""
-    return QUANTITIES.index(item[0][0].replace(" - ", "-"))
+    return QUANTITIES.index(item[0][0])
 
 
 def save(figure, path):
@@ -222,8 +223,7 @@ def draw_spread(table, path):
                 mass, rows["half_width"].value, rows["half_width_error"].value, label=name_of(log_age), ls="none", **style
             )
             bottom.errorbar(mass, rows["median_offset"].value, rows["median_error"].value, **style)
-        spaced = "$M$(F438W)" if name == "M_F438W" else name.replace("-", " $-$ ")
-        top.set(xscale="log", yscale="log", title=spaced)
+        top.set(xscale="log", yscale="log", title=TITLES[name].replace("-", "$-$"))
         bottom.set(xlabel=r"cluster mass [$M_\odot$]")
         for axis in (top, bottom):
             axis.tick_params(direction="in", top=True, right=True, which="both")
