@@ -5,13 +5,14 @@ What lies behind clusters: the disc's light against the stellar model, the cutti
 
 import numpy as np
 import pytest
+import torch
 from astropy import units as u
 
 from clustercnn.instruments import Instrument
 from clustercnn.psf import as_psf
-from clustercnn.simulation import BackgroundFields, Detector, GalaxyDisc
+from clustercnn.simulation import BackgroundFields, Detector, GalaxyDisc, Renderer
 from clustercnn.simulation.background import star_rates
-from clustercnn.stellar import IsochroneGrid
+from clustercnn.stellar import IsochroneGrid, get_imf
 from clustercnn.stellar.extinction import band_extinction
 
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
@@ -80,6 +81,39 @@ def test_dust_dims_the_blue_most():
     # Stars spread evenly through the depth of the dust; where it is patchy, more light is left.
     mixed = -np.expm1(-optical_depth) / optical_depth
     assert np.all((0.8 * mixed < remaining) & (remaining < 1.4 * mixed))
+
+
+def test_stars_are_those_of_the_image():
+    """With their places and light: rendered alone, all that is left of the image is smooth."""
+    field = disc(a_v=0.3)
+    stars, rates = field.stars(SHAPE, 4), field.rates(SHAPE, 4)
+    zero_points = np.array([M83.zero_point(band).value for band in M83.bands])
+    flux = 10 ** (0.4 * (zero_points[:, None] - [stars[band].to_value(u.mag) for band in M83.bands]))
+    x, y = (torch.from_numpy(np.array(stars[name])) for name in ("x_centroid", "y_centroid"))
+    alone = Renderer([PSF[band] for band in M83.bands], SHAPE)(x, y, torch.from_numpy(flux), torch.zeros(len(x), dtype=torch.int64), 1)
+    smooth = rates - alone[0].numpy()
+    assert smooth.min() > 0 and np.all(smooth.std(axis=(1, 2)) < 0.2 * rates.std(axis=(1, 2)))
+    assert np.abs(smooth[:, 1:] - smooth[:, :-1]).max() < 0.05 * np.abs(rates[:, 1:] - rates[:, :-1]).max()
+
+
+def test_luminosity_function_of_the_stars():
+    """As many as the isochrones, the mass function and the history of star formation have."""
+    grid, imf, field = IsochroneGrid.default(), get_imf("kroupa"), disc(24.0)
+    stars = field.stars((160, 160), 3)
+    edges = np.arange(23.0, 29.0, 0.75)
+    counts = np.histogram(stars["F814W"].value, edges)[0]
+    ages = np.concatenate([[0], 10 ** ((grid.log_ages[1:] + grid.log_ages[:-1]) / 2), [10 ** grid.log_ages[-1]]])
+    light, expected = 0.0, np.zeros(len(counts))
+    for width, log_age in zip(np.diff(ages), grid.log_ages, strict=True):
+        knots, magnitudes = grid.magnitudes(log_age, 0.0, (M83.passband("F814W"), "BESSELL_V"))
+        mass = np.interp(np.linspace(0, len(knots) - 1, 40001), np.arange(len(knots)), knots)
+        number = np.diff(imf.cdf(mass)) / imf.mean_mass * width
+        absolute = np.stack([np.interp((mass[1:] + mass[:-1]) / 2, knots, plane) for plane in np.transpose(magnitudes)])
+        light += np.sum(number * 10 ** (-0.4 * absolute[1]))
+        expected += np.histogram(absolute[0] + 5 * np.log10(4.5e5), edges, weights=number)[0]
+    asked = 224**2 * 0.04**2 * 10 ** (-0.4 * (24.0 - 5 * np.log10(4.5e5)))
+    expected *= asked / light
+    assert np.all(np.abs(counts - expected) < 4.5 * np.sqrt(expected) + 0.03 * expected), (counts, expected)
 
 
 def test_clumps_follow_recent_star_formation():

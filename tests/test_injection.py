@@ -3,11 +3,17 @@
 Artificial clusters in images: their light and noise arrive whole, everything else stays as it was.
 """
 
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty
+from astropy.io import fits
+from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
 
@@ -16,7 +22,7 @@ from clustercnn.images import MultiBandImage
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import Parameter, ParameterSpace
 from clustercnn.psf import as_psf, builtin_psf
-from clustercnn.simulation import InjectionResult, recovered_fraction
+from clustercnn.simulation import InjectionResult
 
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
 RATE = u.electron / u.s
@@ -90,16 +96,35 @@ def test_input_is_untouched():
         np.testing.assert_array_equal(result.images[band].data[:5], data[i, :5])
 
 
-@pytest.mark.parametrize("kind", [StdDevUncertainty, InverseVariance])
-def test_uncertainty_grows_by_the_photons(kind):
-    images = make_images(uncertainty=kind(np.full((120, 110), 0.04 if kind is StdDevUncertainty else 0.04**-2)))
+@pytest.mark.parametrize(("kind", "unit", "level"), [
+    (StdDevUncertainty, None, 0.04), (StdDevUncertainty, 1e3 * RATE, 4e-5), (VarianceUncertainty, None, 0.04**2),
+    (VarianceUncertainty, (u.electron / u.min) ** 2, (60 * 0.04) ** 2), (InverseVariance, None, 0.04**-2),
+])
+def test_uncertainty_grows_by_the_photons(kind, unit, level):
+    """It stays what it was, standard deviation or else, in its own unit."""
+    images = make_images(uncertainty=kind(np.full((120, 110), level), unit=None if unit is None else u.Unit(unit)))
     cluster = make_cluster(mass=2e4 * u.Msun)
     result = ClusterInjector(images, instrument=M83, psf=PSF).inject([cluster], [(50.2, 60)], rng=1)
     rendered = cluster.render(M83, (120, 110), psf=PSF, position=(50.2, 60)).to_array().clip(0)
     for i, band in enumerate(M83.bands):
-        sigma = result.images[band].uncertainty
-        assert isinstance(sigma, StdDevUncertainty)
-        np.testing.assert_allclose(sigma.array, np.sqrt(0.04**2 + rendered[i] / EXPOSURE[i]), rtol=1e-4)
+        uncertainty = result.images[band].uncertainty
+        assert type(uncertainty) is kind and uncertainty.unit == images[band].uncertainty.unit
+        sigma = uncertainty.represent_as(StdDevUncertainty).quantity.to_value(RATE)
+        np.testing.assert_allclose(sigma, np.sqrt(0.04**2 + rendered[i] / EXPOSURE[i]), rtol=1e-4)
+
+
+def test_pixels_without_information_stay_so():
+    """An inverse variance of 0, an infinite variance."""
+    for kind, value in [(InverseVariance, 0.0), (VarianceUncertainty, np.inf)]:
+        images = make_images(uncertainty=kind(np.full((120, 110), value)))
+        result = ClusterInjector(images, instrument=M83, psf=PSF).inject([make_cluster()], [(50, 60)], rng=1)
+        assert np.all(result.images["F438W"].uncertainty.array == value)
+
+
+def test_uncertainties_that_say_nothing():
+    images = make_images(uncertainty=UnknownUncertainty(np.ones((120, 110))))
+    with pytest.raises(TypeError, match="uncertainties of the kind UnknownUncertainty cannot grow by photon noise; give StdDev"):
+        ClusterInjector(images, instrument=M83, psf=PSF).inject([make_cluster()], [(50, 60)])
 
 
 def test_mask_wcs_and_header_come_along():
@@ -180,20 +205,32 @@ def test_large_psfs_are_not_cut():
 
 
 def test_other_units():
-    """Images in electrons and adu turn into rates; so do their uncertainties."""
+    """Images keep theirs; so do their uncertainties."""
     cluster = make_cluster()
     reference = ClusterInjector(make_images(), instrument=M83, psf=PSF).inject([cluster], [(50, 60)], rng=4).images.to_array()
-    rate_per_unit = {u.electron: 1 / EXPOSURE, u.adu: M83.gain("F438W").value / EXPOSURE}
-    for unit, factor in rate_per_unit.items():
+    unit_per_rate = {u.electron: EXPOSURE, u.adu: EXPOSURE / M83.gain("F438W").value, 1e-3 * RATE: [1e3] * 3}
+    for unit, factor in unit_per_rate.items():
         images = MultiBandImage({
-            band: CCDData(np.full((120, 110), 0.01 / f), unit=unit, uncertainty=StdDevUncertainty(np.full((120, 110), 0.04 / f)))
+            band: CCDData(np.full((120, 110), 0.01 * f), unit=unit, uncertainty=StdDevUncertainty(np.full((120, 110), 0.04 * f)))
             for band, f in zip(M83.bands, factor, strict=True)
         })
         result = ClusterInjector(images, instrument=M83, psf=PSF).inject([cluster], [(50, 60)], rng=4)
-        assert result.images.unit == RATE
-        np.testing.assert_allclose(result.images.to_array(), reference, rtol=1e-5)
-        for band in M83.bands:
-            assert result.images[band].uncertainty.array[0, 0] == pytest.approx(0.04)
+        assert result.images.unit == unit
+        np.testing.assert_allclose(result.images.to_array() / np.reshape(factor, (3, 1, 1)), reference, rtol=1e-5)
+        for band, f in zip(M83.bands, factor, strict=True):
+            sigma = result.images[band].uncertainty.array / f
+            assert sigma[0, 0] == pytest.approx(0.04) and sigma.max() > 0.05
+
+
+@pytest.mark.parametrize(("kind", "result_kind"), [(">f4", "<f4"), ("<f8", "<f8"), ("int16", "<f4")])
+def test_kinds_of_numbers(kind, result_kind):
+    """Whole numbers become floats, others keep their width, in the byte order of the machine."""
+    images = MultiBandImage({band: CCDData(np.full((60, 60), 3, dtype=kind), unit=u.electron) for band in M83.bands})
+    pixels = ClusterInjector(images, instrument=M83, psf=PSF).inject([make_cluster()], [(30, 30)], rng=1).images["F814W"].data
+    assert pixels.dtype == np.dtype(result_kind) and pixels.dtype.isnative
+    added = pixels.astype(float) - 3  # electrons are whole
+    np.testing.assert_allclose(added, np.rint(added), atol=1e-3)
+    assert added.sum() == pytest.approx(expected_flux(make_cluster())[2] * EXPOSURE[2], rel=0.02)
 
 
 def test_bands_in_another_order():
@@ -265,78 +302,158 @@ def test_default_psf_is_the_built_in_one():
     assert {band: psf.data.shape for band, psf in injector.psf.items()} == {b: p.data.shape for b, p in builtin_psf(M83).items()}
 
 
-@pytest.mark.parametrize(("share", "offset", "recovered"), [(1.0, 0.5, 8), (1.0, 5.0, 0), (0.0, 0.0, 0), (0.5, 0.5, 4)])
-def test_completeness(monkeypatch, share, offset, recovered):
-    """With finders that know where the clusters are, or miss them."""
-    images, places = make_images((300, 300)), []
-    inject = ClusterInjector.inject
-
-    def remember(self, clusters, positions, *arguments, **keywords):
-        places[:] = [positions]
-        return inject(self, clusters, positions, *arguments, **keywords)
-
-    def finder(seen):
-        assert isinstance(seen, MultiBandImage) and seen.shape == (300, 300)
-        found = places[0][: round(share * len(places[0]))]
-        return QTable({"x_centroid": found[:, 0] + offset, "y_centroid": found[:, 1]})
-
-    monkeypatch.setattr(ClusterInjector, "inject", remember)
-    injector = ClusterInjector(images, instrument=M83, psf=PSF)
-    truth = injector.completeness(SMALL, 8, finder, distance=DISTANCE, n_per_image=4, rng=1, progress=False)
-    assert len(truth) == 8 and truth["id"].tolist() == list(range(8))
-    assert truth["recovered"].dtype == bool and truth["recovered"].sum() == recovered
-    np.testing.assert_array_equal(images.to_array(), np.float32(0.01))
-    xy = images.pixel_positions(truth)
-    assert xy.min() >= -0.5 and xy.max() <= 299.5
-
-
-def test_completeness_goes_on_until_all_are_injected():
-    """Also with ages that lie half a step beyond the isochrones; the last image holds the rest."""
-    calls = []
-
-    def finder(images):
-        calls.append(images)
-        return QTable({"x_centroid": [], "y_centroid": []})
-
-    space = ParameterSpace([Parameter("age", 10**6.58 * u.yr, 10**6.6 * u.yr), *SMALL.parameters[1:]])
-    injector = ClusterInjector(make_images(), instrument=M83, psf=PSF)
-    keywords = {"distance": DISTANCE, "n_per_image": 3, "rng": 2, "progress": False}
-    truth = injector.completeness(space, 7, finder, **keywords)
-    assert len(truth) == 7 and len(calls) == 3 and not truth["recovered"].any()
-    assert u.allclose(injector.completeness(space, 7, finder, **keywords)["mass"], truth["mass"])
-
-
-@pytest.mark.filterwarnings("ignore:between log age 7.55 and 7.6")  # an age that this seed draws
-def test_completeness_as_in_the_contract():
-    """The distance is the injector's; photutils' finders give None for nothing."""
+def test_clusters_from_a_prior():
     injector = ClusterInjector(make_images(), instrument=M83, psf=PSF, distance=DISTANCE)
-    truth = injector.completeness(SMALL, n=3, finder=lambda images: None, rng=1, progress=False)
-    assert len(truth) == 3 and not truth["recovered"].any()
-    given = ClusterInjector(make_images(), instrument=M83, psf=PSF)
-    same = given.completeness(SMALL, n=3, finder=lambda images: None, rng=1, progress=False, distance=DISTANCE)
-    assert u.allclose(truth["F438W"], same["F438W"])
-    # and the curves in one line
-    for name in SMALL.names:
-        curve = recovered_fraction(truth, name, SMALL[name].edges())
-        assert curve["n"].sum() >= 2 and not curve["fraction"][curve["n"] > 0].any()
-    with pytest.raises(ValueError, match="distance must be given .* here or to ClusterInjector"):
-        given.completeness(SMALL, n=3, finder=lambda images: None, progress=False)
-    with pytest.raises(TypeError, match="distance must be a Quantity"):
-        ClusterInjector(make_images(), instrument=M83, psf=PSF, distance=4.5)
-    for keywords in ({"n": 0}, {"n": 3, "n_per_image": 0}):
-        with pytest.raises(ValueError, match="n and n_per_image must be at least 1"):
-            injector.completeness(SMALL, finder=lambda images: None, progress=False, **keywords)
+    truth = injector.inject(SMALL, [(30, 40), (70, 80)], rng=1).truth
+    assert len(truth) == 2 and np.all((truth["age"] >= 10 * u.Myr) & (truth["age"] <= 50 * u.Myr))
+    assert u.allclose(injector.inject(SMALL, [(30, 40), (70, 80)], rng=1).truth["mass"], truth["mass"])
 
 
-def test_recovered_fraction():
-    truth = QTable({"mass": [1, 2, 3, 20, 30, 40, 500] * u.Msun, "recovered": [True, False, False, True, True, True, True]})
-    table = recovered_fraction(truth, "mass", [1e-3, 1e-2, 0.1, 0.4] * (1e3 * u.Msun))
-    assert table["lower"].unit == truth["mass"].unit
-    np.testing.assert_allclose(table["upper"].value, [10, 100, 400])
-    assert table["n"].tolist() == [3, 3, 0]
-    np.testing.assert_allclose(table["fraction"], [1 / 3, 1, np.nan])
-    np.testing.assert_allclose(table["error"], [(2 / 9 / 3) ** 0.5, 0, np.nan])
-    with pytest.raises(TypeError, match="edges must be a Quantity"):
-        recovered_fraction(truth, "mass", [1, 10])
-    with pytest.raises(u.UnitsError, match="edges must have a unit"):
-        recovered_fraction(truth, "mass", [1, 10] * u.Myr)
+def test_tables_may_say_more():
+    """The slope, the shape, the orientation of each cluster."""
+    table = QTable({
+        "age": [20] * u.Myr, "a_v": [0] * u.mag, "mass": [3e4] * u.Msun, "half_light_radius": [0.3] * u.arcsec,
+        "profile": ["plummer"], "ellipticity": [0.8], "position_angle": [90] * u.deg,
+    })
+    injector = ClusterInjector(make_images((300, 300), level=0.0), instrument=M83, psf=PSF, distance=DISTANCE)
+    light = injector.inject(table, [(150, 150)], rng=1).images.to_array().astype(float).sum(axis=0)
+    y, x = np.indices(light.shape) - 150
+    assert np.average(y**2, weights=light) > 4 * np.average(x**2, weights=light)
+
+
+def test_images_of_any_kind(tmp_path):
+    """NDData, CCDData, FITS files and MultiBandImage give the same."""
+    pixels, cluster, results = np.full((60, 60), 0.01, dtype=np.float32), make_cluster(), []
+    CCDData(pixels, unit=RATE).write(tmp_path / "band.fits")
+    for image in (NDData(pixels, unit=RATE), CCDData(pixels, unit=RATE), pixels * RATE, str(tmp_path / "band.fits")):
+        injector = ClusterInjector(dict.fromkeys(M83.bands, image), instrument=M83, psf=PSF)
+        results.append(injector.inject([cluster], [(30, 30)], rng=1).images.to_array())
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])
+
+
+def test_saturation():
+    """Where a pixel rises above the limit, and only there; per exposure and per second are the same limit."""
+    images, clusters = make_images(), [make_cluster(mass=1e5 * u.Msun), make_cluster(2, mass=300 * u.Msun)]
+    injector, places = ClusterInjector(images, instrument=M83, psf=PSF), [(40, 40), (80, 90)]
+    plain = injector.inject(clusters, places, rng=1)
+    assert "saturated" not in plain.truth.colnames and plain.images["F438W"].mask is None
+    limit = 900 * u.electron  # in one of three exposures
+    result = injector.inject(clusters, places, rng=1, saturation=limit)
+    assert result.truth["saturated"].tolist() == [True, False]
+    for band in M83.bands:
+        data = plain.images[band].data
+        np.testing.assert_array_equal(result.images[band].data, data)
+        in_one = (data + M83.sky(band).value) * M83.exposure(band).value / 3
+        np.testing.assert_array_equal(result.images[band].mask, in_one > 900)
+    assert result.images["F814W"].mask.any() and images["F814W"].mask is None
+    rates = {band: limit * 3 / M83.exposure(band) for band in M83.bands}
+    again = injector.inject(clusters, places, rng=1, saturation=rates)
+    np.testing.assert_array_equal(again.images["F814W"].mask, result.images["F814W"].mask)
+
+
+def test_saturated_before_is_not_the_clusters_fault():
+    mask = np.zeros((120, 110), dtype=bool)
+    mask[5, 6] = True
+    images = make_images(level=10.0, mask=mask)
+    injector = ClusterInjector(images, instrument=M83, psf=PSF)
+    result = injector.inject([make_cluster()], [(50, 60)], rng=1, saturation=5 * RATE)
+    assert result.truth["saturated"].tolist() == [False]
+    np.testing.assert_array_equal(result.images["F814W"].mask, mask)
+    assert result.images["F814W"].mask is not images["F814W"].mask
+
+
+@pytest.mark.parametrize(("saturation", "error", "message"), [
+    (70000, TypeError, "saturation must be a Quantity"), (5 * u.mag, u.UnitsError, "saturation must have a unit"),
+    (-1 * RATE, ValueError, "saturation must be one positive number"),
+    ({"F336W": 5 * RATE}, ValueError, r"saturation must have an entry for each band .* none for \['F438W', 'F814W'\]"),
+])
+def test_broken_limits(saturation, error, message):
+    with pytest.raises(error, match=message):
+        ClusterInjector(make_images(), instrument=M83, psf=PSF).inject([make_cluster()], [(5, 6)], saturation=saturation)
+
+
+@pytest.fixture(name="mosaic", scope="module")
+def fixture_mosaic(tmp_path_factory):
+    """FITS files of three bands with noise, WCS, a hole, and uncertainties; read only."""
+    folder, rng = tmp_path_factory.mktemp("mosaic"), np.random.default_rng(3)
+    paths = {band: str(folder / f"{band}.fits") for band in M83.bands}
+    for path in paths.values():
+        pixels = rng.normal(0.01, 0.01, (120, 110)).astype(np.float32)
+        pixels[:8, :9] = np.nan
+        sigma = VarianceUncertainty(np.full((120, 110), 1e-4, dtype=np.float32))
+        CCDData(pixels, unit=RATE, wcs=make_wcs(), mask=np.isnan(pixels), uncertainty=sigma, meta={"TARGNAME": "M83"}).write(path)
+    return paths
+
+
+def hashes(paths):
+    return [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths.values()]
+
+
+@pytest.mark.parametrize("saturation", [None, 1 * RATE])
+def test_on_disk_as_in_memory(mosaic, tmp_path, saturation):
+    """Every pixel, mask, uncertainty and coordinate; and the files that came in are not touched."""
+    before, injector = hashes(mosaic), ClusterInjector(mosaic, instrument=M83, psf=PSF, distance=DISTANCE)
+    places, keywords = make_wcs().pixel_to_world([30.3, 100.1], [80.9, 115.5]), {"rng": 5, "saturation": saturation}
+    table = SMALL.sample(2, rng=1)
+    table["mass"][0] = 1e5 * u.Msun
+    in_memory = injector.inject(table, places, **keywords)
+    out = tmp_path / "with_clusters.fits"
+    on_disk = injector.inject(table, places, out=out, **keywords)
+    assert hashes(mosaic) == before and [path.name for path in tmp_path.iterdir()] == [out.name]
+    assert str(on_disk.truth) == str(in_memory.truth)
+    for images in (on_disk.images, MultiBandImage.read(out)):
+        assert images.bands == M83.bands and images.unit == RATE and images["F438W"].meta["TARGNAME"] == "M83"
+        assert images.wcs.pixel_to_world(3, 4).separation(make_wcs().pixel_to_world(3, 4)) < 1e-6 * u.arcsec
+        for band in M83.bands:
+            for name in ("data", "mask"):
+                np.testing.assert_array_equal(getattr(images[band], name), getattr(in_memory.images[band], name))
+            assert isinstance(images[band].uncertainty, VarianceUncertainty)
+            np.testing.assert_array_equal(images[band].uncertainty.array, in_memory.images[band].uncertainty.array)
+    if saturation is not None:
+        assert in_memory.truth["saturated"][0] and in_memory.images["F814W"].mask.sum() > 72
+    with fits.open(out, checksum=True) as hdus:
+        hdus.verify("exception")
+
+
+def test_files_appear_whole_or_not_at_all(mosaic, tmp_path):
+    out = tmp_path / "with_clusters.fits"
+    injector = ClusterInjector(mosaic, instrument=M83, psf=PSF)
+    with pytest.raises(AttributeError):  # in the middle
+        injector.inject([make_cluster(), "no cluster"], [(30, 30), (60, 60)], out=out)
+    assert not list(tmp_path.iterdir())
+    injector.inject([make_cluster()], [(30, 30)], out=out)
+    first = out.read_bytes()
+    with pytest.raises(OSError, match="exists; pass overwrite=True"):
+        injector.inject([make_cluster()], [(60, 60)], out=out)
+    assert out.read_bytes() == first
+    injector.inject([make_cluster()], [(60, 60)], out=out, overwrite=True)
+    assert out.read_bytes() != first
+    whole = MultiBandImage({band: CCDData(np.ones((60, 60), dtype="int16"), unit=u.adu) for band in M83.bands})
+    with pytest.raises(ValueError, match="images must hold floats to be written with clusters, but F336W holds int16"):
+        ClusterInjector(whole, instrument=M83, psf=PSF).inject([make_cluster()], [(30, 30)], out=tmp_path / "whole.fits")
+
+
+BIG = """
+import resource, sys
+import numpy as np
+from astropy import units as u
+from clustercnn import ClusterInjector, SyntheticCluster
+from clustercnn.instruments import Instrument
+m83 = Instrument.from_name("HST/WFC3/UVIS/M83")
+cluster = SyntheticCluster(1e3 * u.Msun, 20 * u.Myr, 0.05 * u.arcsec, distance=4.5 * u.Mpc, rng=1)
+injector = ClusterInjector({band: sys.argv[1] for band in m83.bands}, instrument=m83)
+cluster.render(m83, (200, 200))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+injector.inject([cluster] * 5, np.random.default_rng(1).random((5, 2)) * 4000, 1, out=sys.argv[2])
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in the units of Linux")
+def test_mosaics_on_disk_stay_there(tmp_path):
+    """No more memory than the mapped pages of the input: 12 bytes per pixel, 3.2 GB for 16,384 x 16,384."""
+    fits.PrimaryHDU(np.zeros((4000, 4000), dtype=np.float32), fits.Header({"BUNIT": "electron/s"})).writeto(tmp_path / "in.fits")
+    command = [sys.executable, "-c", BIG, str(tmp_path / "in.fits"), str(tmp_path / "out.fits")]
+    grown = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert grown < 3 * 4 * 4000**2 / 2**20 * 1.1 + 64  # in memory it would be twice as much

@@ -5,10 +5,12 @@ What is not a cluster: each kind is what its name says, and as bright as cluster
 
 import numpy as np
 import pytest
+import torch
 from astropy import units as u
 from small_stream import M83, SPACE, dark, make_stream
 
-from clustercnn.simulation import NEGATIVES, Detector
+from clustercnn.psf import builtin_psf
+from clustercnn.simulation import NEGATIVE_KINDS, NEGATIVES, Detector, Renderer
 from clustercnn.simulation.background import star_rates
 from clustercnn.simulation.negatives import draw_negative
 from clustercnn.simulation.scenes import ClusterScenes
@@ -28,12 +30,12 @@ def scenes(kind, clusters, n=60, centre=MIDDLE):
 
 
 def test_shares():
-    assert set(NEGATIVES) == {"field", "star", "blend", "off_centre"}
+    assert set(NEGATIVES) == {"field", "star", "blend", "off_centre"} == set(NEGATIVE_KINDS) - {"galaxy", "association"}
     assert sum(NEGATIVES.values()) == pytest.approx(1)
     assert NEGATIVES["field"] == NEGATIVES["star"] == pytest.approx(NEGATIVES["blend"] + NEGATIVES["off_centre"])
 
 
-@pytest.mark.parametrize("kind", NEGATIVES)
+@pytest.mark.parametrize("kind", NEGATIVE_KINDS)
 def test_scenes_are_whole_and_reproducible(kind, clusters):
     for first, again in zip(scenes(kind, clusters, 20), scenes(kind, clusters, 20), strict=True):
         np.testing.assert_array_equal(first.rate, again.rate)
@@ -79,15 +81,95 @@ def test_stars_come_in_all_colours(clusters):
     assert np.percentile(color, 5) < 0.7 and np.percentile(color, 95) > 2.5
 
 
+def colors(all_scenes):
+    """F438W - F814W."""
+    rates = np.array([scene.rate.sum(axis=0) for scene in all_scenes])
+    return -2.5 * np.log10(rates[:, 1] / rates[:, 2]) + (M83.zero_point("F438W") - M83.zero_point("F814W")).value
+
+
+def moments(scene):
+    """Sides of the light's ellipse within the half-light radius, the longer one first."""
+    weight = scene.rate[:, 0] / scene.rate[:, 0].sum()
+    offset = np.stack([scene.x - scene.centre[0], scene.y - scene.centre[1]])
+    return np.sqrt(np.linalg.eigvalsh(np.einsum("in,jn,n->ij", offset, offset, weight)))[::-1]
+
+
+def test_galaxies_are_ellipses_of_sersic_light(clusters):
+    """Centred, of half-light radii 0.1 to 1 arcsec along the major axis, round to edge on."""
+    galaxies = scenes("galaxy", clusters, 200, (30.9, 32.2))
+    extents, ratios = [], []
+    for scene in galaxies:
+        share = scene.rate[:, 0] / scene.rate[:, 0].sum()
+        assert np.hypot(np.sum(share * scene.x) - 30.9, np.sum(share * scene.y) - 32.2) < 0.01 * scene.x.std()
+        _, axes = np.linalg.eigh(np.cov(np.stack([scene.x, scene.y])))
+        u_, v_ = axes.T @ np.stack([scene.x - 30.9, scene.y - 32.2])
+        major, minor = moments(scene)
+        radius = np.hypot(v_, u_ * major / minor)  # along the major axis
+        order = np.argsort(radius)
+        extents.append(radius[order][np.searchsorted(np.cumsum(share[order]), 0.5)] * 0.04)
+        ratios.append(minor / major)
+    assert 0.095 < min(extents) < 0.12 and 0.85 < max(extents) < 1.06
+    assert 0.14 < min(ratios) < 0.3 and max(ratios) > 0.93
+    half = np.array([np.log10(extent) > -0.5 for extent in extents])
+    assert np.mean(half) == pytest.approx(0.5, abs=0.12)
+
+
+def test_galaxies_are_red_or_blue(clusters):
+    color = colors(scenes("galaxy", clusters, 300))
+    assert np.percentile(color, 10) < 1.3 and np.percentile(color, 90) > 2.6
+
+
+def test_galaxies_are_smooth(clusters):
+    """The points that stand for them do not show: against five times as many, in shares of the peak."""
+    psf = builtin_psf(M83)
+    renderer, worst = Renderer([psf[band] for band in M83.bands], (64, 64)), []
+
+    def render(scene):
+        x, y = torch.from_numpy(scene.x), torch.from_numpy(scene.y)
+        return renderer(x, y, torch.from_numpy(scene.rate.T.copy()), torch.zeros(len(x), dtype=torch.int64), 1)[0].numpy()
+
+    for seed in range(12):
+        few = render(draw_negative("galaxy", clusters, MIDDLE, np.random.default_rng(seed)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("clustercnn.simulation.negatives.GALAXY_POINTS", 100.0)
+            many = render(draw_negative("galaxy", clusters, MIDDLE, np.random.default_rng(seed)))
+        many *= few.sum() / many.sum()
+        worst.append(np.abs(few - many).max() / many.max())
+    assert np.median(worst) < 0.006 and max(worst) < 0.06
+
+
+def test_associations_are_loose_and_young(clusters):
+    loose = scenes("association", clusters, 200)
+    numbers = np.array([len(scene.x) for scene in loose])
+    assert numbers.min() >= 10 and numbers.max() <= 100 and np.median(numbers) == pytest.approx(10**1.5, rel=0.25)
+    extent = np.array([2 * np.hypot(scene.x - 31.5, scene.y - 31.5).max() for scene in loose])
+    assert extent.min() > 8 and extent.max() < 64 and 18 < np.median(extent) < 36
+    # no core: half of an ellipse's stars lie beyond 0.7 of its extent
+    assert np.mean([np.median(np.hypot(scene.x - 31.5, scene.y - 31.5)) / e * 2 for scene, e in zip(loose, extent)]) > 0.55
+    # hot stars in the ultraviolet, whatever supergiants there are
+    rates = np.concatenate([scene.rate for scene in loose])
+    color = -2.5 * np.log10(rates[:, 0] / rates[:, 1]) + (M83.zero_point("F336W") - M83.zero_point("F438W")).value
+    assert np.median(color) < -0.5
+    # all of them above 8 Msun: absolute magnitudes, dust included
+    magnitude = M83.zero_point("F438W").value - 2.5 * np.log10(rates[:, 1]) - 28.27
+    assert np.percentile(magnitude, 50) < 0.5
+
+
+@pytest.mark.parametrize("kind", ["galaxy", "association"])
+def test_streams_of_further_kinds(kind):
+    batch = make_stream(negatives={**NEGATIVES, kind: 10.0}, positive_fraction=0.5).batch(0, 32)
+    assert bool(torch.isfinite(batch["pixels"]).all()) and 0 < batch["is_cluster"].sum() < 32
+
+
 def test_unknown_kind(clusters):
-    with pytest.raises(ValueError, match="kind must be one of .*'off_centre'.*, not 'galaxy'"):
-        draw_negative("galaxy", clusters, MIDDLE, np.random.default_rng(0))
-    stream = make_stream(negatives={"galaxy": 1.0}, positive_fraction=0.0)
+    with pytest.raises(ValueError, match="kind must be one of .*'off_centre'.*, not 'nebula'"):
+        draw_negative("nebula", clusters, MIDDLE, np.random.default_rng(0))
+    stream = make_stream(negatives={"nebula": 1.0}, positive_fraction=0.0)
     with pytest.raises(ValueError, match="kind must be one of"):
         stream.batch(0, 1)
 
 
-@pytest.mark.parametrize("kind", ["star", "blend"])
+@pytest.mark.parametrize("kind", ["star", "blend", "galaxy"])
 def test_about_as_bright_as_clusters(kind):
     """Aperture signal-to-noise ratios of negatives and positives: alone they must tell little."""
     weights = aperture_weights((24, 24), 11.5, 11.5, 4.0)

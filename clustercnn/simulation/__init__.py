@@ -3,8 +3,10 @@
 
 from .background import BackgroundFields, GalaxyDisc
 from .cluster import SyntheticCluster
-from .injection import ClusterInjector, InjectionResult, recovered_fraction
-from .negatives import NEGATIVES
+from .completeness import recovered_fraction
+from .injection import ClusterInjector, InjectionResult
+from .mosaic_background import MosaicBackground
+from .negatives import NEGATIVE_KINDS, NEGATIVES
 from .noise import Detector
 from .render import Renderer
 from .stream import MockStream
@@ -12,12 +14,14 @@ from .visibility import Visibility
 
 __all__ = [
     "NEGATIVES",
+    "NEGATIVE_KINDS",
     "BackgroundFields",
     "ClusterInjector",
     "Detector",
     "GalaxyDisc",
     "InjectionResult",
     "MockStream",
+    "MosaicBackground",
     "Renderer",
     "SyntheticCluster",
     "Visibility",

@@ -1,11 +1,12 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""What lies behind a cluster: a synthetic galaxy disc, or pieces of any image."""
+"""What lies behind a cluster: a synthetic galaxy disc, and pools of fields."""
 
 from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 from astropy import units as u
+from astropy.table import QTable
 from astropy.wcs import WCS
 
 from clustercnn.images import MultiBandImage
@@ -164,8 +165,38 @@ class GalaxyDisc:
         """
         The noiseless rates in electron/s as an array of shape (n_bands, ny, nx); parameters as in `image`.
         """
-        rng = np.random.default_rng(rng)
         shape = tuple(n + 2 * MARGIN for n in shape)
+        x, y, light, smooth = self._draw(shape, np.random.default_rng(rng))
+        stars = self._renderer(shape)(
+            torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(light.T.copy()), torch.zeros(len(x), dtype=torch.int64), 1
+        )[0].numpy()
+        rates = stars + smooth.astype(np.float32)
+        return rates[:, MARGIN:-MARGIN, MARGIN:-MARGIN].copy()
+
+    def stars(self, shape, rng=None):
+        """
+        The stars of an image that are drawn one by one.
+
+        Parameters
+        ----------
+        shape, rng
+            As in `image`: the same seed gives the stars of the same image.
+
+        Returns
+        -------
+        stars : `~astropy.table.QTable`
+            ``x_centroid``, ``y_centroid`` (pixels) and the apparent Vega magnitude in each band, reddened. Stars of up to 32 pixels
+            outside the image are among them, since they shine into it.
+        """
+        x, y, light, _ = self._draw(tuple(n + 2 * MARGIN for n in shape), np.random.default_rng(rng))
+        stars = QTable({"x_centroid": x - MARGIN, "y_centroid": y - MARGIN})
+        with np.errstate(divide="ignore"):
+            for band, rate in zip(self.instrument.bands, light.T, strict=True):
+                stars[band] = self.instrument.zero_point(band) - 2.5 * np.log10(rate) * u.mag
+        return stars
+
+    def _draw(self, shape, rng):
+        """Pixel coordinates and rates (n_stars, n_bands) of the drawn stars, and the rates (n_bands, ny, nx) of the others."""
         tables, mass, cuts = self._tables, *self._stars_drawn(shape)
         n_bands = len(self.instrument.bands)
         extinction = band_extinction(self.instrument.passbands)
@@ -192,15 +223,7 @@ class GalaxyDisc:
         optical_depth = 0.4 * np.log(10) * dust * extinction[:, None, None] + 1e-9
         smooth *= -np.expm1(-optical_depth) / optical_depth
         scale = star_rates(self.instrument, self.distance)
-        stars = self._renderer(shape)(
-            torch.from_numpy(x),
-            torch.from_numpy(y),
-            torch.from_numpy((luminosity * scale).T.copy()),
-            torch.zeros(len(x), dtype=torch.int64),
-            1,
-        )[0].numpy()
-        rates = stars + (smooth * scale[:, None, None]).astype(np.float32)
-        return rates[:, MARGIN:-MARGIN, MARGIN:-MARGIN].copy()
+        return x, y, luminosity * scale, smooth * scale[:, None, None]
 
     def _renderer(self, shape):
         return Renderer([self.psf[band] for band in self.instrument.bands], shape)
@@ -268,6 +291,11 @@ class BackgroundFields:
     fields : sequence of `~numpy.ndarray`
         Rates in electron/s, each of shape (n_bands, ny, nx).
 
+    Attributes
+    ----------
+    noisy : bool
+        False: noise is still to be added. Those of `~clustercnn.simulation.MosaicBackground` hold it already.
+
     Examples
     --------
     >>> import numpy as np
@@ -276,6 +304,8 @@ class BackgroundFields:
     >>> fields.stamp((64, 64), np.random.default_rng(1)).shape
     (3, 64, 64)
     """
+
+    noisy = False
 
     def __init__(self, fields):
         self.fields = [np.ascontiguousarray(field, dtype=np.float32) for field in fields]
@@ -297,6 +327,11 @@ class BackgroundFields:
             disc = GalaxyDisc.draw(instrument, generator, distance=distance, psf=psf, metallicity=metallicity)
             fields.append(disc.rates(field_shape, generator))
         return cls(fields)
+
+    @property
+    def n_bands(self):
+        """Number of bands."""
+        return len(self.fields[0])
 
     def stamp(self, shape, rng):
         """One stamp of shape (n_bands, ny, nx); ``rng`` is a `~numpy.random.Generator`."""

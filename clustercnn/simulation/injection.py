@@ -1,24 +1,31 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""ClusterInjector: artificial clusters in real images, with the truth, and what a finder recovers of them."""
+"""ClusterInjector: artificial clusters in real images, in memory or on disk, with the truth."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from astropy import units as u
-from astropy.nddata import CCDData, StdDevUncertainty
-from astropy.table import QTable, Table, vstack
+from astropy.io import fits
+from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
+from astropy.table import QTable, Table
 from tqdm import tqdm
 
+from clustercnn.files import whole_file
 from clustercnn.images import MultiBandImage
-from clustercnn.matching import match_positions
-from clustercnn.parameters import as_quantity, positive_quantity
+from clustercnn.parameters import ParameterSpace, as_quantity, positive_quantity
 from clustercnn.simulation.cluster import SyntheticCluster
+from clustercnn.simulation.completeness import artificial_cluster_test
+from clustercnn.simulation.mosaic_background import check_pixel_scale
 from clustercnn.simulation.render import band_psfs
 from clustercnn.stellar.isochrones import IsochroneGrid
 
-__all__ = ["ClusterInjector", "InjectionResult", "recovered_fraction"]
+__all__ = ["ClusterInjector", "InjectionResult"]
 
 RATE = u.electron / u.s
+POWERS = {StdDevUncertainty: 1, VarianceUncertainty: 2, InverseVariance: -2}  # of the pixels' unit
+FURTHER_COLUMNS = ("metallicity", "profile", "gamma", "ellipticity", "position_angle")  # of a cluster, where a table has them
 
 
 @dataclass
@@ -35,8 +42,8 @@ class ClusterInjector:
 
     Parameters
     ----------
-    images : `~clustercnn.images.MultiBandImage`
-        Images that convert to electron/s; they are never changed.
+    images : `~clustercnn.images.MultiBandImage` or dict
+        Images in any unit that converts to electron/s, or band -> FITS path, NDData and the like; they are never changed.
     instrument : `~clustercnn.instruments.Instrument`
         Bands, pixel scale, zero points and exposures of the images.
     psf : dict of `~clustercnn.psf.PSF`, optional
@@ -69,72 +76,143 @@ class ClusterInjector:
     """
 
     def __init__(self, images, *, instrument, psf=None, distance=None):
+        if not isinstance(images, MultiBandImage):
+            images = MultiBandImage.read(images)
         if set(images.bands) != set(instrument.bands):
             raise ValueError(f"images must have the bands {instrument.bands} of the instrument, not {images.bands}")
-        if images.pixel_scale is not None and abs(images.pixel_scale / instrument.pixel_scale - 1) > 0.02:
-            raise ValueError(f"images have {images.pixel_scale:.4g}, but the instrument {instrument.pixel_scale:.4g}")
+        check_pixel_scale(images, instrument)
         self.images = images
         self.instrument = instrument
         self.psf = band_psfs(psf, instrument)
         self.distance = None if distance is None else positive_quantity(distance, u.Mpc, "distance")
 
-    def inject(self, clusters, positions, rng=None, *, distance=None, progress=False):
+    def inject(self, clusters, positions, rng=None, *, distance=None, saturation=None, out=None, overwrite=False, progress=False):
         """
-        Add clusters with their photon noise.
+        Add clusters with their photon noise; everything else in the images stays as it was.
 
         Parameters
         ----------
-        clusters : sequence of `~clustercnn.SyntheticCluster` or `~astropy.table.QTable`
-            The clusters, or a table with age, a_v, mass and half_light_radius to draw them from.
+        clusters : sequence of `~clustercnn.SyntheticCluster`, `~astropy.table.QTable` or `~clustercnn.parameters.ParameterSpace`
+            The clusters; or a table with age, a_v, mass and half_light_radius (and where wanted metallicity, profile, gamma, ellipticity
+            and position_angle) to draw them from; or a prior, of which one is drawn for each position.
         positions : array_like, `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`
-            Where: ``(n, 2)`` pixels ``(x, y)``, or sky coordinates.
+            Where: ``(n, 2)`` pixels ``(x, y)``, or sky coordinates. Of clusters over the edge the part inside is added.
         rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
             Source of randomness.
         distance : `~astropy.units.Quantity`, optional
-            Distance of clusters that come as a table. Default: that given to the injector.
+            Distance of clusters that come as a table or a prior. Default: that given to the injector.
+        saturation : `~astropy.units.Quantity` or dict, optional
+            Where a pixel saturates: electrons in one exposure, or electron/s; one for all bands, or band -> limit. Pixels that a
+            cluster lifts above it (with the sky of the instrument) are masked.
+        out : str or `~pathlib.Path`, optional
+            Write the images to this FITS file, which `~clustercnn.images.MultiBandImage.read` reads, and return them from there,
+            memory-mapped. Memory is then needed for a band at a time, while it is copied. Default: return them in memory.
+        overwrite : bool
+            Whether ``out`` may replace another file.
         progress : bool
             Show a progress bar.
 
         Returns
         -------
         result : `InjectionResult`
-            The new images (electron/s, uncertainties grown by the clusters' photon noise) and the truth: ``id``, ``x_centroid``,
-            ``y_centroid``, ``sky_centroid`` (with a WCS), ``age``, ``a_v``, ``mass``, ``half_light_radius`` and a magnitude per band.
+            The new images, in the unit of the old ones and with uncertainties of the same kind, grown by the clusters' photon noise;
+            and the truth: ``id``, ``x_centroid``, ``y_centroid``, ``sky_centroid`` (with a WCS), ``age``, ``a_v``, ``mass``,
+            ``half_light_radius``, a magnitude per band, and ``saturated`` (with a limit).
+
+        Raises
+        ------
+        ValueError
+            If there are not as many positions as clusters, a distance is missing, the unit of the images needs what the instrument does
+            not have, or whole numbers are to be written to a file.
+        TypeError
+            If the uncertainties are of a kind that cannot be turned into a variance.
+        OSError
+            If ``out`` exists.
+
+        Notes
+        -----
+        A cluster is rendered in a box that holds all its stars and the whole PSF around them, so no light is lost but what the PSF
+        itself leaves out. The photon noise is that of the cluster alone: that of what lies below it is in the pixels already.
         """
         rng = np.random.default_rng(rng)
+        xy = self.images.pixel_positions(positions)
+        if isinstance(clusters, ParameterSpace):
+            clusters = clusters.sample(len(xy), rng)
         from_table = isinstance(clusters, Table)
         distance = self.distance if distance is None else distance
         if from_table and distance is None:
             raise ValueError(
                 "distance must be given when the clusters come as a table, here or to ClusterInjector, such as distance=4.5 * u.Mpc"
             )
-        xy = self.images.pixel_positions(positions)
         if len(clusters) != len(xy):
             raise ValueError(f"positions must be as many as the clusters, {len(clusters)}, not {len(xy)}")
-        bands = self.instrument.bands
-        light = np.zeros((len(bands), *self.images.shape), dtype=np.float32)
-        variance = np.zeros_like(light)
-        exposure = np.array([self.instrument.exposure(band).value for band in bands])[:, None, None]
-        rows = []
-        for i, (x, y) in enumerate(tqdm(xy, unit="cluster", desc="injecting", disable=not progress)):
-            cluster = _draw(clusters[i], distance, rng) if from_table else clusters[i]
-            _add(cluster, x, y, light, variance, exposure, self.instrument, self.psf, rng)
-            rows.append(self._true_values(cluster))
-        return InjectionResult(self._as_images(light, variance), self._truth(rows, xy))
+        limits = None if saturation is None else self._rate_limits(saturation)
+        rows, saturated = [], np.zeros(len(xy), dtype=bool)
+        with self._opened(out, overwrite, limits is not None) as planes:
+            for i, (x, y) in enumerate(tqdm(xy, unit="cluster", desc="injecting", disable=not progress)):
+                cluster = _draw(clusters[i], distance, rng) if from_table else clusters[i]
+                saturated[i] = self._add(cluster, x, y, planes, limits, rng)
+                rows.append(self._true_values(cluster))
+        truth = self._truth(rows, xy)
+        if limits is not None:
+            truth["saturated"] = saturated
+        images = MultiBandImage({band: plane.ccd for band, plane in planes.items()}) if out is None else MultiBandImage.read(out)
+        return InjectionResult(images, truth)
 
-    def _as_images(self, light, variance):
-        """The images with the light added; masks, metadata and WCS come along."""
-        out = {}
-        for band, added, added_variance in zip(self.instrument.bands, light, variance, strict=True):
-            ccd = self.images[band]
-            factor = self.images.conversion(band, RATE, self.instrument)
-            sigma = None
-            if ccd.uncertainty is not None:
-                old = ccd.uncertainty.represent_as(StdDevUncertainty).array * factor
-                sigma = StdDevUncertainty(np.sqrt(old**2 + added_variance))
-            data = np.asarray(ccd.data) * np.float32(factor) + added
-            out[band] = CCDData(data, unit=RATE, wcs=ccd.wcs, mask=ccd.mask, uncertainty=sigma, meta=ccd.meta)
-        return MultiBandImage(out)
+    @contextmanager
+    def _opened(self, out, overwrite, with_mask):
+        """A writable copy of the images, band -> `_Plane`; on disk, it takes its name when the block ends without an error."""
+        images = {band: _prepared(self.images[band], with_mask) for band in self.images.bands}
+        factors = {band: self.images.conversion(band, RATE, self.instrument) for band in self.images.bands}
+        if out is None:
+            yield {band: _Plane.in_memory(ccd, factors[band]) for band, ccd in images.items()}
+            return
+        if Path(out).exists() and not overwrite:
+            raise OSError(f"{out} exists; pass overwrite=True to replace it")
+        for band, ccd in images.items():
+            if np.dtype(ccd.data.dtype).kind != "f":
+                raise ValueError(f"images must hold floats to be written with clusters, but {band} holds {ccd.data.dtype}: convert them")
+        with whole_file(out) as partial:
+            MultiBandImage(images).write(partial)
+            yield {
+                band: _Plane.on_disk(ccd, factors[band], partial, i) for i, (band, ccd) in enumerate(images.items(), start=1)
+            }
+
+    def _rate_limits(self, saturation):
+        """Electron/s in each band at which a pixel saturates, sky included."""
+        bands = self.instrument.bands
+        limits = saturation if isinstance(saturation, dict) else dict.fromkeys(bands, saturation)
+        if missing := [band for band in bands if band not in limits]:
+            raise ValueError(f"saturation must have an entry for each band of the instrument, but has none for {missing}")
+        rates = {}
+        for band in bands:
+            limit = limits[band]
+            if isinstance(limit, u.Quantity) and limit.unit.is_equivalent(u.electron):
+                limit = limit / (self.instrument.exposure(band) / self.instrument.n_exposures(band))
+            rates[band] = positive_quantity(limit, RATE, "saturation").value
+        return rates
+
+    def _add(self, cluster, x, y, planes, limits, rng):
+        """Render one cluster in a box around it, draw its photons, add them where the box overlaps the image; is a pixel saturated?"""
+        instrument, psf = self.instrument, self.psf
+        scale = instrument.pixel_scale.to_value(u.arcsec / u.pix)
+        psf_radius = max(max(psf[band].data.shape) / psf[band].oversampling for band in instrument.bands) / 2
+        reach = np.abs(cluster._offset).max(initial=0.0) / scale + psf_radius + 1
+        x0, y0 = int(np.floor(x - reach)), int(np.floor(y - reach))
+        size = int(np.ceil(2 * reach)) + 1
+        ny, nx = self.images.shape
+        left, right, bottom, top = max(x0, 0), min(x0 + size, nx), max(y0, 0), min(y0 + size, ny)
+        if left >= right or bottom >= top:
+            return False
+        rate = cluster.rates(instrument, (size, size), psf, (x - x0, y - y0))
+        rate = np.maximum(rate[:, bottom - y0 : top - y0, left - x0 : right - x0].astype(float), 0.0)
+        exposure = np.array([instrument.exposure(band).value for band in instrument.bands])[:, None, None]
+        added, variance = rng.poisson(rate * exposure) / exposure, rate / exposure
+        section, saturated = (slice(bottom, top), slice(left, right)), False
+        for i, band in enumerate(instrument.bands):
+            limit = None if limits is None else limits[band] - instrument.sky(band).value
+            saturated |= planes[band].add(section, added[i], variance[i], limit)
+        return saturated
 
     def _true_values(self, cluster):
         magnitudes = [cluster.magnitude(self.instrument.passband(band)) for band in self.instrument.bands]
@@ -150,14 +228,16 @@ class ClusterInjector:
             truth[name] = u.Quantity([row[i] for row in rows], unit)
         return truth
 
-    def completeness(self, prior, n, finder, *, distance=None, n_per_image=50, tolerance=2 * u.pix, rng=None, progress=True):
+    def completeness(
+        self, prior, n, finder, *, distance=None, n_per_image=50, tolerance=2 * u.pix, rng=None, checkpoint=None, progress=True
+    ):
         """
         The artificial-cluster test: inject, find, match.
 
         Parameters
         ----------
         prior : `~clustercnn.parameters.ParameterSpace`
-            Clusters are drawn from it.
+            Clusters are drawn from it, and put anywhere but on pixels that are masked, not finite, or 0 in all bands.
         n : int
             How many clusters.
         finder : callable
@@ -165,95 +245,120 @@ class ClusterInjector:
         distance : `~astropy.units.Quantity`, optional
             Distance of the clusters. Default: that given to the injector.
         n_per_image : int
-            Clusters injected at once.
+            Clusters injected at once: few enough that they do not crowd each other.
         tolerance : `~astropy.units.Quantity`
             Largest distance of a detection from the truth, pixels.
         rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
-            Source of randomness.
+            Seed. Image ``i`` depends on it and on ``i`` alone.
+        checkpoint : str or `~pathlib.Path`, optional
+            An ECSV file that is written after each image. If it is there, the run goes on where it stopped; give an integer ``rng`` then.
         progress : bool
             Show a progress bar.
 
         Returns
         -------
         truth : `~astropy.table.QTable`
-            What was injected, with the column ``recovered`` (bool). The recovered fraction as a function of age, a_v, mass or
-            half_light_radius is ``recovered_fraction(truth, "mass", prior["mass"].edges())``; see `recovered_fraction`.
+            What was injected, as of `inject`, with the columns ``recovered`` (bool); ``preexisting`` (bool): the finder sees something
+            there without the cluster too, so that recovery may be chance; and ``background_`` with the name of each band: median of
+            the 31 x 31 pixels around the place before, electron/s. The recovered fraction along any of the columns is
+            ``recovered_fraction(truth, "mass", prior["mass"].edges())``; see `~clustercnn.simulation.recovered_fraction`.
+
+        Raises
+        ------
+        ValueError
+            If ``n`` or ``n_per_image`` is below 1, no pixel is good, or the checkpoint belongs to another test.
         """
-        if n < 1 or n_per_image < 1:
-            raise ValueError(f"n and n_per_image must be at least 1, not {n} and {n_per_image}")
-        rng = np.random.default_rng(rng)
-        ny, nx = self.images.shape
-        tables = []
-        with tqdm(total=n, unit="cluster", desc="completeness", disable=not progress) as bar:
-            while (done := sum(len(table) for table in tables)) < n:
-                size = min(n_per_image, n - done)
-                positions = rng.random((size, 2)) * [nx, ny] - 0.5
-                result = self.inject(prior.sample(size, rng), positions, rng, distance=distance)
-                found = finder(result.images)
-                # None, as photutils says it
-                pairs = match_positions(positions, np.empty((0, 2)) if found is None else found, tolerance)
-                result.truth["recovered"] = np.isin(np.arange(size), pairs["first"])
-                result.truth["id"] += done
-                tables.append(result.truth)
-                bar.update(size)
-        return vstack(tables, metadata_conflicts="silent")
+        return artificial_cluster_test(
+            self,
+            prior,
+            n,
+            finder,
+            distance=self.distance if distance is None else distance,
+            n_per_image=n_per_image,
+            tolerance=tolerance,
+            rng=rng,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
 
 
-def recovered_fraction(truth, name, edges):
-    """
-    Recovered fraction in bins of one column of the truth.
+class _Plane:
+    """Data, mask and uncertainty of one band as writable arrays; light comes in electron/s, the arrays keep their own units."""
 
-    Parameters
-    ----------
-    truth : `~astropy.table.QTable`
-        From `ClusterInjector.completeness`.
-    name : str
-        Column, such as ``"mass"``.
-    edges : `~astropy.units.Quantity`
-        Edges of the bins, ascending.
+    def __init__(self, ccd, factor, data, mask, uncertainty):
+        self.ccd, self._factor, self._data, self._mask, self._uncertainty = ccd, factor, data, mask, uncertainty
+        self._power = POWERS.get(type(ccd.uncertainty))
+        # What a variance in (electron/s)^2 is in squares of the uncertainty's own unit.
+        self._variance_scale = factor**-2.0
+        if self._power and ccd.uncertainty.unit is not None:
+            self._variance_scale *= (ccd.unit**self._power).to(ccd.uncertainty.unit) ** (2 / self._power)
 
-    Returns
-    -------
-    table : `~astropy.table.QTable`
-        ``lower``, ``upper``, ``n``, ``fraction`` and its binomial standard ``error``; NaN in empty bins.
+    @classmethod
+    def in_memory(cls, ccd, factor):
+        """Of copies of the arrays of a `~astropy.nddata.CCDData`, which are in `ccd`."""
+        kind = np.dtype(ccd.data.dtype)
+        data = np.array(ccd.data, dtype=kind.newbyteorder("=") if kind.kind == "f" else np.float32)
+        mask = None if ccd.mask is None else np.array(np.broadcast_to(np.asarray(ccd.mask) != 0, data.shape))
+        uncertainty, values = ccd.uncertainty, None
+        if uncertainty is not None:
+            values = np.array(np.broadcast_to(np.asarray(uncertainty.array), data.shape), dtype=data.dtype)
+            uncertainty = type(uncertainty)(values, unit=uncertainty.unit, copy=False)
+        new = CCDData(data, unit=ccd.unit, wcs=ccd.wcs, mask=mask, uncertainty=uncertainty, meta=ccd.meta)
+        return cls(new, factor, new.data, mask, None if uncertainty is None else new.uncertainty.array)
 
-    Examples
-    --------
-    >>> from astropy import units as u
-    >>> from astropy.table import QTable
-    >>> from clustercnn.simulation import recovered_fraction
-    >>> truth = QTable({"mass": [2e3, 4e3, 2e4] * u.Msun, "recovered": [True, False, True]})
-    >>> recovered_fraction(truth, "mass", [1e3, 1e4, 1e5] * u.Msun)["fraction"].tolist()
-    [0.5, 1.0]
-    """
-    edges = as_quantity(edges, truth[name].unit, "edges")
-    index = np.digitize(truth[name].value, edges.value) - 1
-    number = np.array([(index == i).sum() for i in range(len(edges) - 1)])
-    found = np.array([truth["recovered"][index == i].sum() for i in range(len(edges) - 1)])
-    fraction = np.where(number > 0, found / np.maximum(number, 1), np.nan)
-    error = np.sqrt(fraction * (1 - fraction) / np.maximum(number, 1))
-    return QTable({"lower": edges[:-1], "upper": edges[1:], "n": number, "fraction": fraction, "error": error})
+    @classmethod
+    def on_disk(cls, ccd, factor, path, number):
+        """Of the arrays of band ``number`` in a file of `~clustercnn.images.MultiBandImage.write`."""
+        arrays = []
+        with fits.open(path) as hdus:
+            for name in ("DATA", "MASK", "UNCERT"):
+                if (name, number) in hdus:
+                    hdu = hdus[name, number]
+                    kind = np.dtype(fits.BITPIX2DTYPE[hdu.header["BITPIX"]]).newbyteorder(">")
+                    arrays.append(np.memmap(path, kind, "r+", hdu.fileinfo()["datLoc"], hdu.shape))
+                else:
+                    arrays.append(None)
+        return cls(ccd, factor, *arrays)
+
+    def add(self, section, light, variance, limit):
+        """Add light and its variance, both by electron/s; mask what it lifts above a limit, and say whether there is any."""
+        before = self._data[section].astype(float)
+        after = before + light / self._factor
+        self._data[section] = after
+        if self._power:
+            added = variance * self._variance_scale
+            old = self._uncertainty[section].astype(float)
+            if self._power == 1:
+                new = np.sqrt(old**2 + added)
+            else:
+                new = old + added if self._power == 2 else old / (1 + old * added)
+            self._uncertainty[section] = new
+        if limit is None:
+            return False
+        risen = (before * self._factor <= limit) & (after * self._factor > limit)
+        self._mask[section] |= risen.astype(self._mask.dtype)
+        return bool(risen.any())
+
+
+def _prepared(ccd, with_mask):
+    """A `~astropy.nddata.CCDData` whose uncertainty can grow, and that has a mask where it needs one; the pixels are not copied."""
+    uncertainty, mask = ccd.uncertainty, ccd.mask
+    if uncertainty is not None and type(uncertainty) not in POWERS:
+        try:
+            uncertainty = uncertainty.represent_as(StdDevUncertainty)
+        except TypeError as error:
+            raise TypeError(
+                f"uncertainties of the kind {type(uncertainty).__name__} cannot grow by photon noise; give StdDevUncertainty, "
+                "VarianceUncertainty, InverseVariance or None"
+            ) from error
+    if with_mask and mask is None:
+        mask = np.broadcast_to(np.False_, ccd.data.shape)
+    return CCDData(ccd.data, unit=ccd.unit, wcs=ccd.wcs, mask=mask, uncertainty=uncertainty, meta=ccd.meta)
 
 
 def _draw(row, distance, rng):
     # Spaces reach half a step beyond the ages of the shipped grid, where the isochrone at its end is the nearest.
     youngest, oldest = 10 ** IsochroneGrid.default().log_ages[[0, -1]] * u.yr
     age = np.clip(as_quantity(row["age"], u.yr, "age"), youngest, oldest)
-    return SyntheticCluster(row["mass"], age, row["half_light_radius"], row["a_v"], distance=distance, rng=rng)
-
-
-def _add(cluster, x, y, light, variance, exposure, instrument, psf, rng):
-    """Render one cluster in a box around it, draw its photons and add them where the box overlaps the image."""
-    scale = instrument.pixel_scale.to_value(u.arcsec / u.pix)
-    psf_radius = max(max(psf[band].data.shape) / psf[band].oversampling for band in instrument.bands) / 2
-    reach = np.abs(cluster._offset).max(initial=0.0) / scale + psf_radius + 1
-    x0, y0 = int(np.floor(x - reach)), int(np.floor(y - reach))
-    size = int(np.ceil(2 * reach)) + 1
-    ny, nx = light.shape[1:]
-    left, right, bottom, top = max(x0, 0), min(x0 + size, nx), max(y0, 0), min(y0 + size, ny)
-    if left >= right or bottom >= top:
-        return
-    rate = cluster.rates(instrument, (size, size), psf, (x - x0, y - y0))
-    rate = np.maximum(rate[:, bottom - y0 : top - y0, left - x0 : right - x0].astype(float), 0.0)
-    light[:, bottom:top, left:right] += rng.poisson(rate * exposure) / exposure
-    variance[:, bottom:top, left:right] += rate / exposure
+    further = {name: row[name] for name in FURTHER_COLUMNS if name in row.colnames}
+    return SyntheticCluster(row["mass"], age, row["half_light_radius"], row["a_v"], distance=distance, rng=rng, **further)

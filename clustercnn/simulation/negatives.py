@@ -1,31 +1,49 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""What is not a cluster: plain fields, bright stars, chance blends, clusters off the centre."""
+"""What is not a cluster: plain fields, bright stars, chance blends, clusters off the centre, galaxies, associations."""
 
 import numpy as np
+from scipy.special import gammaincinv
 
-from clustercnn.profiles import get_profile
+from clustercnn.profiles import elliptical, get_profile
 from clustercnn.simulation.scenes import Scene
 
-__all__ = ["NEGATIVES", "draw_negative"]
+__all__ = ["NEGATIVES", "NEGATIVE_KINDS", "draw_negative"]
 
-#: Kinds of negatives and their shares.
+#: All kinds of negatives.
+NEGATIVE_KINDS = ("field", "star", "blend", "off_centre", "galaxy", "association")
+
+#: Shares of the kinds in the reference mocks; the kinds that are not named here have none.
 NEGATIVES = {"field": 1 / 3, "star": 1 / 3, "blend": 1 / 6, "off_centre": 1 / 6}
 
 NEAREST_CLUSTER = 4.0  # pixels from the stamp's centre; between 1 and 4 pixels nothing is labelled
 APERTURE = 4.0  # pixels: stars are as bright as a cluster's light in this radius
 BLEND_RADIUS = 6.0  # pixels
+GALAXY_POINTS = 20.0  # per square half-light radius stand for the smooth light of a galaxy: about one per pixel there
+MASSIVE = 8.0  # Msun: an association is told by its stars above this initial mass
 
 
 def draw_negative(kind, clusters, centre, rng):
     """
     The scene of a stamp without a cluster at its centre.
 
-    Stars and blends have the brightness of a cluster drawn from the same space, so that brightness alone tells nothing.
+    Stars, blends and background galaxies have the brightness of a cluster drawn from the same space, so that brightness alone tells
+    nothing.
+
+    * ``"field"``: nothing is added.
+    * ``"star"``: one star at the centre.
+    * ``"blend"``: 2 to 6 stars within 6 pixels of the centre.
+    * ``"off_centre"``: a cluster 4 to 24 pixels from the centre.
+    * ``"galaxy"``: a galaxy behind the disc, with a Sersic profile (semi-major half-light axis 0.1 to 1 arcsec). Half of them are blue
+      and disc-like (index 0.7 to 1.5, seen at any inclination down to an axis ratio of 0.15), half red and early (index 2 to 4, axis
+      ratio 0.5 to 1).
+    * ``"association"``: the 10 to 100 stars above 8 Msun of a population younger than 20 Myr, spread evenly over a disc or an ellipse
+      (axis ratio 0.4 to 1) of the area of a circle 10 to 40 pixels across, at the distance of the clusters. Their fainter siblings,
+      as loose and hardly seen, are left out.
 
     Parameters
     ----------
     kind : str
-        One of `NEGATIVES`.
+        One of `NEGATIVE_KINDS`.
     clusters : `~clustercnn.simulation.scenes.ClusterScenes`
         Draws clusters and stars.
     centre : tuple of float
@@ -51,7 +69,11 @@ def draw_negative(kind, clusters, centre, rng):
         distance, angle = rng.uniform(NEAREST_CLUSTER + 0.75, 24.0), rng.uniform(0, 2 * np.pi)
         off_centre = (centre[0] + distance * np.cos(angle), centre[1] + distance * np.sin(angle))
         return clusters.cluster(coordinates, off_centre, rng)
-    raise ValueError(f"kind must be one of {tuple(NEGATIVES)}, not {kind!r}")
+    if kind == "galaxy":
+        return _galaxy(clusters, coordinates, centre, rng)
+    if kind == "association":
+        return _association(clusters, coordinates, centre, rng)
+    raise ValueError(f"kind must be one of {NEGATIVE_KINDS}, not {kind!r}")
 
 
 def _scene_of_stars(positions, rates, centre):
@@ -60,10 +82,7 @@ def _scene_of_stars(positions, rates, centre):
 
 def _star_rates(n_stars, clusters, coordinates, rng):
     """Rates of stars of any kind and distance that together are as bright as a cluster's centre, shape (n_stars, n_bands)."""
-    age, a_v, mass, radius = clusters.physical(coordinates)
-    tables = clusters.tables
-    inside = get_profile("eff", gamma=2.6).enclosed(APERTURE / radius)
-    target = inside * mass * tables.mean_luminosity(age) * clusters.dimming(a_v)
+    tables, target = clusters.tables, _central_light(clusters, coordinates)
     ages = rng.integers(len(tables.log_ages), size=n_stars)
     # Uniform in the logarithm of the rarity: main sequence, giants and supergiants alike.
     luminosity = tables.luminosity[ages, rng.integers(tables.luminosity.shape[1], size=n_stars)]
@@ -74,3 +93,45 @@ def _star_rates(n_stars, clusters, coordinates, rng):
     relative *= (share / np.sqrt((relative**2).mean(axis=1)))[:, None]
     relative /= np.sqrt((relative.sum(axis=0) ** 2).mean())
     return relative * target * clusters.rates
+
+
+def _central_light(clusters, coordinates):
+    """What a cluster shows within the aperture on average, 1 for an absolute magnitude of 0, shape (n_bands,)."""
+    age, a_v, mass, radius = clusters.physical(coordinates)
+    inside = get_profile("eff", gamma=2.6).enclosed(APERTURE / radius)
+    return inside * mass * clusters.tables.mean_luminosity(age) * clusters.dimming(a_v)
+
+
+def _galaxy(clusters, coordinates, centre, rng):
+    blue = rng.random() < 0.5
+    index, axis_ratio = (rng.uniform(0.7, 1.5), rng.uniform(0.15, 1.0)) if blue else (rng.uniform(2.0, 4.0), rng.uniform(0.5, 1.0))
+    half_light_radius = 10 ** rng.uniform(-1.0, 0.0) / clusters.pixel_scale * np.sqrt(axis_ratio)
+    # Each point lies a golden angle further than the last, as even as points can lie; outer ones carry less light. So they pass for
+    # smooth light.
+    n_points = max(int(GALAXY_POINTS * half_light_radius**2), 1000)
+    edges = 1 - np.linspace(1, 0, n_points + 1) ** 3  # fractions of the light
+    radius = half_light_radius * (gammaincinv(2 * index, (edges[1:] + edges[:-1]) / 2) / gammaincinv(2 * index, 0.5)) ** index
+    angle = np.pi * (3 - np.sqrt(5)) * np.arange(n_points)
+    x, y = elliptical(radius * np.cos(angle), radius * np.sin(angle), 1 - axis_ratio, rng.uniform(0, np.pi))
+    # The redshift makes any mixture of ages redder, about as dust does.
+    log_age, reddening = (rng.uniform(7.0, 8.7), rng.uniform(0.0, 1.0)) if blue else (rng.uniform(9.0, 10.1), rng.uniform(0.0, 2.0))
+    color = clusters.tables.mean_luminosity(clusters.tables.nearest_age(log_age)) * clusters.dimming(reddening)
+    target = _central_light(clusters, coordinates)
+    share = np.diff(edges)
+    light = color / share[np.hypot(x, y) < APERTURE].sum() / np.sqrt(np.mean((color / target) ** 2))
+    rates = share[:, None] * light * clusters.rates
+    return _scene_of_stars(np.stack([x, y], axis=1) + centre, rates, centre)
+
+
+def _association(clusters, coordinates, centre, rng):
+    tables = clusters.tables
+    _, a_v, _, _ = clusters.physical(coordinates)
+    age = int(rng.choice(np.flatnonzero(tables.log_ages < 7.3)))
+    n_stars = int(np.rint(10 ** rng.uniform(1.0, 2.0)))
+    # The table runs down in mass: massive stars are its first entries.
+    n_massive = tables.number[age, np.count_nonzero(tables.mass[age] >= MASSIVE) - 1]
+    entry = tables.entry(age, rng.random(n_stars) * n_massive)
+    rates = tables.luminosity[age, entry] * clusters.dimming(a_v) * clusters.rates
+    radius, angle = rng.uniform(5.0, 20.0) * np.sqrt(rng.random(n_stars)), rng.uniform(0, 2 * np.pi, n_stars)
+    x, y = elliptical(radius * np.cos(angle), radius * np.sin(angle), rng.uniform(0.0, 0.6), rng.uniform(0, np.pi))
+    return _scene_of_stars(np.stack([x, y], axis=1) + centre, rates, centre)

@@ -1,0 +1,156 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""Completeness: the artificial-cluster test, image by image, and its curves."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.stats import binom_conf_interval
+from astropy.table import QTable, vstack
+from tqdm import tqdm
+
+from clustercnn.files import whole_file
+from clustercnn.matching import match_positions
+from clustercnn.parameters import as_quantity
+from clustercnn.simulation.mosaic_background import WholePlaces
+
+__all__ = ["artificial_cluster_test", "recovered_fraction"]
+
+RATE = u.electron / u.s
+BACKGROUND_BOX = (31, 31)  # pixels around a place whose median is its background
+
+
+def artificial_cluster_test(injector, prior, n, finder, *, distance, n_per_image, tolerance, rng, checkpoint, progress):
+    """
+    What `~clustercnn.simulation.ClusterInjector.completeness` does; the parameters are explained there.
+
+    Parameters
+    ----------
+    injector : `~clustercnn.simulation.ClusterInjector`
+        With the images.
+    prior, n, finder, distance, n_per_image, tolerance, rng, checkpoint, progress
+        See there.
+
+    Returns
+    -------
+    truth : `~astropy.table.QTable`
+    """
+    if n < 1 or n_per_image < 1:
+        raise ValueError(f"n and n_per_image must be at least 1, not {n} and {n_per_image}")
+    tolerance = as_quantity(tolerance, u.pix, "tolerance")
+    seed = _seed_sequence(rng)
+    images, places = injector.images, WholePlaces(injector.images)
+    test = {
+        "prior": prior.to_dict(),
+        "distance_mpc": None if distance is None else as_quantity(distance, u.Mpc, "distance").value,
+        "instrument": injector.instrument.to_dict(),
+        "shape": list(images.shape),
+        "n_per_image": n_per_image,
+        "tolerance_pixels": float(tolerance.value),
+        "seed": [str(seed.entropy), str(seed.spawn_key)],
+    }
+    tables = _finished(checkpoint, test, n)
+    done = sum(len(table) for table in tables)
+    seen = None
+    with tqdm(total=n, initial=done, unit="cluster", desc="completeness", disable=not progress) as bar:
+        while done < n:
+            rng = np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, done // n_per_image)))
+            # A whole image's worth is drawn always, so that the first clusters do not depend on how many follow.
+            corners = np.array([places.draw((1, 1), rng) for _ in range(n_per_image)])
+            positions = corners + rng.uniform(-0.5, 0.5, (n_per_image, 2))
+            table = prior.sample(n_per_image, rng)
+            size = min(n_per_image, n - done)
+            result = injector.inject(table[:size], positions[:size], rng, distance=distance)
+            if seen is None:
+                seen = _positions(finder(images), images)
+            truth = result.truth
+            found = _positions(finder(result.images), images)
+            for name, others in (("recovered", found), ("preexisting", seen)):
+                truth[name] = np.isin(np.arange(size), match_positions(positions[:size], others, tolerance)["first"])
+            cutouts = images.cutouts(positions[:size], BACKGROUND_BOX, RATE, instrument=injector.instrument, nan="mask")
+            for i, band in enumerate(images.bands):
+                truth[f"background_{band}"] = np.nanmedian(cutouts[:, i].value.astype(float), axis=(1, 2)) * RATE
+            truth["id"] += done
+            tables.append(truth)
+            done += size
+            bar.update(size)
+            if checkpoint is not None:
+                _write(tables, test, checkpoint)
+    return vstack(tables, metadata_conflicts="silent")
+
+
+def _positions(found, images):
+    """Detections as (n, 2) pixels; None, as photutils says it, is none."""
+    return np.empty((0, 2)) if found is None else images.pixel_positions(found)
+
+
+def _finished(checkpoint, test, n):
+    """The table of the images that an earlier run has finished, in a list; empty if there is none."""
+    if checkpoint is None or not Path(checkpoint).exists():
+        return []
+    table = QTable.read(checkpoint, format="ascii.ecsv")
+    if json.loads(table.meta.pop("test", "null")) != json.loads(json.dumps(test)):
+        raise ValueError(f"{checkpoint} belongs to a test with other settings, images or seed; remove it or take another file")
+    if len(table) > n:
+        raise ValueError(f"n must be at least the {len(table)} clusters that {checkpoint} holds already, not {n}")
+    # The last image of a run that was to be shorter has fewer clusters: it is done again.
+    per_image = test["n_per_image"]
+    whole = len(table) if len(table) == n else len(table) // per_image * per_image
+    return [table[:whole]] if whole else []
+
+
+def _write(tables, test, checkpoint):
+    table = vstack(tables, metadata_conflicts="silent")
+    table.meta["test"] = json.dumps(test)
+    with whole_file(checkpoint) as partial:
+        table.write(partial, format="ascii.ecsv")
+
+
+def _seed_sequence(rng):
+    if isinstance(rng, np.random.SeedSequence):
+        return rng
+    return np.random.SeedSequence(int(rng.integers(2**63)) if isinstance(rng, np.random.Generator) else rng)
+
+
+def recovered_fraction(truth, name, edges):
+    """
+    Recovered fraction in bins of one column of the truth.
+
+    Parameters
+    ----------
+    truth : `~astropy.table.QTable`
+        From `~clustercnn.simulation.ClusterInjector.completeness`.
+    name : str
+        Column, such as ``"mass"`` or ``"background_F814W"``.
+    edges : `~astropy.units.Quantity`
+        Edges of the bins, ascending.
+
+    Returns
+    -------
+    table : `~astropy.table.QTable`
+        ``lower``, ``upper``, ``n``, ``fraction``, its binomial standard ``error``, and the 68 % interval ``fraction_lo`` to
+        ``fraction_hi`` (Jeffreys), which is honest where nearly none or nearly all are recovered; NaN in empty bins.
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>> from astropy.table import QTable
+    >>> from clustercnn.simulation import recovered_fraction
+    >>> truth = QTable({"mass": [2e3, 4e3, 2e4] * u.Msun, "recovered": [True, False, True]})
+    >>> recovered_fraction(truth, "mass", [1e3, 1e4, 1e5] * u.Msun)["fraction"].tolist()
+    [0.5, 1.0]
+    """
+    edges = as_quantity(edges, truth[name].unit, "edges")
+    if edges.ndim != 1 or len(edges) < 2 or np.any(np.diff(edges) <= 0):
+        raise ValueError(f"edges must be two or more ascending numbers, not {edges}")
+    values, recovered = truth[name].value, np.asarray(truth["recovered"], dtype=bool)
+    number, found = (np.histogram(values[chosen], edges.value)[0] for chosen in (np.isfinite(values), recovered))
+    filled = number > 0
+    fraction, error, low, high = np.full((4, len(number)), np.nan)
+    fraction[filled] = found[filled] / number[filled]
+    error[filled] = np.sqrt(fraction[filled] * (1 - fraction[filled]) / number[filled])
+    if filled.any():
+        low[filled], high[filled] = binom_conf_interval(found[filled], number[filled], interval="jeffreys")
+    columns = {"lower": edges[:-1], "upper": edges[1:], "n": number, "fraction": fraction, "error": error}
+    return QTable({**columns, "fraction_lo": low, "fraction_hi": high})
