@@ -7,7 +7,6 @@ import argparse
 import json
 import os
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -211,10 +210,7 @@ def _injected(images, instrument, distance, space, arguments, rng):
 
     positions = _places(images.shape, arguments.clusters, rng)
     clusters = space.sample(arguments.clusters, rng=rng)
-    with warnings.catch_warnings():
-        # Of a random population some ages are bound to lie where isochrones interpolate roughly.
-        warnings.filterwarnings("ignore", message="between log age .* phase")
-        result = ClusterInjector(images, instrument=instrument).inject(clusters, positions, rng, distance=distance, progress=True)
+    result = ClusterInjector(images, instrument=instrument).inject(clusters, positions, rng, distance=distance, progress=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     result.images.write(arguments.out / "images.fits", overwrite=True)
     _write(result.truth, arguments.out / "truth.ecsv")

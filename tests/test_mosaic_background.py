@@ -126,7 +126,7 @@ def test_stamps_come_in_rates():
     rates = np.random.default_rng(1).random((3, 20, 20)) + 0.1
     expected = MosaicBackground(dict(zip(M83.bands, rates * RATE, strict=True))).stamp((20, 20), np.random.default_rng(3))
     counts = {
-        band: rate * time / M83.gain.value * u.adu for band, rate, time in reversed(list(zip(M83.bands, rates, exposure, strict=True)))
+        band: rate * time / M83.gain(band).value * u.adu for band, rate, time in reversed(list(zip(M83.bands, rates, exposure, strict=True)))
     }
     counts["F999W"] = counts["F336W"]
     background = MosaicBackground(counts, instrument=M83)

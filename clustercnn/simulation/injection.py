@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """ClusterInjector: artificial clusters in real images, in memory or on disk, with the truth."""
 
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -361,4 +362,7 @@ def _draw(row, distance, rng):
     youngest, oldest = 10 ** IsochroneGrid.default().log_ages[[0, -1]] * u.yr
     age = np.clip(as_quantity(row["age"], u.yr, "age"), youngest, oldest)
     further = {name: row[name] for name in FURTHER_COLUMNS if name in row.colnames}
-    return SyntheticCluster(row["mass"], age, row["half_light_radius"], row["a_v"], distance=distance, rng=rng, **further)
+    with warnings.catch_warnings():
+        # Of a random population some ages are bound to lie where isochrones interpolate roughly.
+        warnings.filterwarnings("ignore", message="between log age .* phase")
+        return SyntheticCluster(row["mass"], age, row["half_light_radius"], row["a_v"], distance=distance, rng=rng, **further)
