@@ -149,7 +149,10 @@ class ClusterInjector:
             raise ValueError(f"positions must be as many as the clusters, {len(clusters)}, not {len(xy)}")
         limits = None if saturation is None else self._rate_limits(saturation)
         rows, saturated = [], np.zeros(len(xy), dtype=bool)
-        with self._opened(out, overwrite, limits is not None) as planes:
+        with self._opened(out, overwrite, limits is not None) as planes, warnings.catch_warnings():
+            if from_table:
+                # Of a population some ages are bound to lie where isochrones interpolate roughly.
+                warnings.filterwarnings("ignore", message="between log age .* phase")
             for i, (x, y) in enumerate(tqdm(xy, unit="cluster", desc="injecting", disable=not progress)):
                 cluster = _draw(clusters[i], distance, rng) if from_table else clusters[i]
                 saturated[i] = self._add(cluster, x, y, planes, limits, rng)
@@ -362,7 +365,4 @@ def _draw(row, distance, rng):
     youngest, oldest = 10 ** IsochroneGrid.default().log_ages[[0, -1]] * u.yr
     age = np.clip(as_quantity(row["age"], u.yr, "age"), youngest, oldest)
     further = {name: row[name] for name in FURTHER_COLUMNS if name in row.colnames}
-    with warnings.catch_warnings():
-        # Of a random population some ages are bound to lie where isochrones interpolate roughly.
-        warnings.filterwarnings("ignore", message="between log age .* phase")
-        return SyntheticCluster(row["mass"], age, row["half_light_radius"], row["a_v"], distance=distance, rng=rng, **further)
+    return SyntheticCluster(row["mass"], age, row["half_light_radius"], row["a_v"], distance=distance, rng=rng, **further)
