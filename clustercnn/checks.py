@@ -11,7 +11,7 @@ from astropy import units as u
 from clustercnn.simulation.background import star_rates
 from clustercnn.simulation.noise import Detector
 from clustercnn.simulation.render import Renderer, band_psfs
-from clustercnn.simulation.scenes import ClusterScenes, SmoothLight, render_scenes
+from clustercnn.simulation.scenes import ClusterScenes
 
 __all__ = ["PosteriorPredictive", "posterior_predictive"]
 
@@ -113,6 +113,6 @@ def _light(draws, space, instrument, distance, psf, shape, center, n, rng):
     psf = band_psfs(psf, instrument)
     clusters = ClusterScenes(space, instrument, star_rates(instrument, distance))
     renderer = Renderer([psf[band] for band in instrument.bands], shape)
-    scenes = [clusters.cluster(draws[k].astype(float), center, rng) for k in rng.integers(len(draws), size=n)]
-    light = render_scenes(scenes, renderer, SmoothLight(clusters.profiles))
+    coordinates = draws[rng.integers(len(draws), size=n)].astype(float)
+    light = clusters.render(clusters.clusters(coordinates, np.tile(center, (n, 1)), rng, rng), renderer)
     return np.maximum(light.numpy().astype(float), 0)

@@ -43,7 +43,8 @@ def test_mass_is_met_within_one_star(mass):
 
 
 def test_mass_is_of_all_that_was_born():
-    born = get_imf("kroupa").sample_mass(2e4, np.random.default_rng(42))
+    masses, *_ = np.random.default_rng(42).spawn(3)  # of masses, positions and dust
+    born = get_imf("kroupa").sample_mass(2e4, masses)
     cluster = make_cluster(2e4 * u.Msun, age=1 * u.Gyr)
     assert cluster.mass.to_value(u.Msun) == pytest.approx(born.sum())
     turn_off = IsochroneGrid.default().knots(9.0).initial_mass[-1]
@@ -52,7 +53,7 @@ def test_mass_is_of_all_that_was_born():
 
 
 def test_surviving_mass():
-    surviving = [float(make_cluster(2e4 * u.Msun, age=10**a * u.yr).surviving_mass / (2e4 * u.Msun)) for a in (6.6, 7, 8, 9, 10)]
+    surviving = [float(make_cluster(2e5 * u.Msun, age=10**a * u.yr).surviving_mass / (2e5 * u.Msun)) for a in (6.6, 7, 8, 9, 10)]
     assert np.all(np.diff(surviving) < 0)
     assert 0.95 < surviving[0] < 1
     # living stars alone: Kroupa stars below 1 Msun hold 45 % of the mass
@@ -433,3 +434,14 @@ def test_stars_below_the_isochrones_are_dark():
     assert abs(cut.magnitude("F814W") - whole.magnitude("F814W")) < 0.02 * u.mag
     with pytest.warns(AstropyUserWarning, match="the isochrones begin at .* count as dark"):
         make_cluster(age=1e8 * u.yr, isochrones=own_grid(1.5), rng=1)
+
+
+def test_masses_positions_and_dust_have_streams_of_their_own():
+    """Another profile or a spread of the dust leaves the masses as they are, and the former the dust."""
+    plain, king = make_cluster(), make_cluster(profile="king")
+    np.testing.assert_array_equal(plain.stars["initial_mass"], king.stars["initial_mass"])
+    assert np.all(plain.stars["x"] != king.stars["x"])
+    spread, spread_king = (make_cluster(a_v=1 * u.mag, a_v_spread=0.5 * u.mag, profile=profile) for profile in ("eff", "king"))
+    np.testing.assert_array_equal(plain.stars["initial_mass"], spread.stars["initial_mass"])
+    np.testing.assert_array_equal(plain.stars["x"], spread.stars["x"])
+    np.testing.assert_array_equal(spread.stars["a_v"], spread_king.stars["a_v"])

@@ -3,6 +3,8 @@
 What is not a cluster: each kind is what its name says, and as bright as clusters are.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from small_stream import M83, SPACE, dark, make_stream
 from clustercnn.psf import builtin_psf
 from clustercnn.simulation import NEGATIVE_KINDS, NEGATIVES, Detector, Renderer
 from clustercnn.simulation.background import star_rates
-from clustercnn.simulation.negatives import draw_negative
+from clustercnn.simulation.negatives import draw_negatives
 from clustercnn.simulation.scenes import ClusterScenes
 from clustercnn.simulation.visibility import aperture_weights
 
@@ -25,8 +27,25 @@ def fixture_clusters():
     return ClusterScenes(SPACE, M83, star_rates(M83, 4.5 * u.Mpc))
 
 
-def scenes(kind, clusters, n=60, centre=MIDDLE):
-    return [draw_negative(kind, clusters, centre, np.random.default_rng(i)) for i in range(n)]
+@dataclass
+class Drawn:
+    """One negative as arrays."""
+
+    x: np.ndarray
+    y: np.ndarray
+    rate: np.ndarray  # (n_stars, n_bands)
+    centre: np.ndarray
+    smooth_rate: np.ndarray
+    radius: float
+
+
+def scenes(kind, clusters, n=60, centre=MIDDLE, seed=0):
+    """Negatives of one kind, one by one."""
+    drawn = draw_negatives(kind, clusters, np.tile(centre, (n, 1)), np.random.default_rng(seed))
+    x, y, rate, stamp = (values.double().numpy() for values in (drawn.x, drawn.y, drawn.rate.T, drawn.stamp))
+    return [
+        Drawn(x[stamp == i], y[stamp == i], rate[stamp == i], drawn.centre[i], drawn.smooth_rate[i], drawn.radius[i]) for i in range(n)
+    ]
 
 
 def test_shares():
@@ -51,7 +70,7 @@ def test_a_field_adds_nothing(clusters):
 
 def test_a_star_stands_at_the_centre(clusters):
     for scene in scenes("star", clusters, centre=(30.9, 32.2)):
-        assert (scene.x.item(), scene.y.item()) == (30.9, 32.2)
+        assert (scene.x.item(), scene.y.item()) == pytest.approx((30.9, 32.2), abs=1e-5)
         assert scene.rate.max() > 0 and not scene.smooth_rate.any()
 
 
@@ -129,10 +148,10 @@ def test_galaxies_are_smooth(clusters):
         return renderer(x, y, torch.from_numpy(scene.rate.T.copy()), torch.zeros(len(x), dtype=torch.int64), 1)[0].numpy()
 
     for seed in range(12):
-        few = render(draw_negative("galaxy", clusters, MIDDLE, np.random.default_rng(seed)))
+        few = render(*scenes("galaxy", clusters, 1, seed=seed))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("clustercnn.simulation.negatives.GALAXY_POINTS", 100.0)
-            many = render(draw_negative("galaxy", clusters, MIDDLE, np.random.default_rng(seed)))
+            many = render(*scenes("galaxy", clusters, 1, seed=seed))
         many *= few.sum() / many.sum()
         worst.append(np.abs(few - many).max() / many.max())
     assert np.median(worst) < 0.006 and max(worst) < 0.06
@@ -161,12 +180,26 @@ def test_streams_of_further_kinds(kind):
     assert bool(torch.isfinite(batch["pixels"]).all()) and 0 < batch["is_cluster"].sum() < 32
 
 
+def test_blends_share_the_light_of_a_cluster(clusters):
+    """However many stars there are, and however they share it: against single stars of the same targets."""
+    total = [np.log10(scene.rate.sum()) for kind in ("star", "blend") for scene in scenes(kind, clusters, 400)]
+    assert abs(np.mean(total[:400]) - np.mean(total[400:])) < 4 * np.std(total) * (2 / 400) ** 0.5
+
+
 def test_unknown_kind(clusters):
     with pytest.raises(ValueError, match="kind must be one of .*'off_centre'.*, not 'nebula'"):
-        draw_negative("nebula", clusters, MIDDLE, np.random.default_rng(0))
-    stream = make_stream(negatives={"nebula": 1.0}, positive_fraction=0.0)
-    with pytest.raises(ValueError, match="kind must be one of"):
-        stream.batch(0, 1)
+        draw_negatives("nebula", clusters, np.array([MIDDLE]), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("negatives", [{}, {"star": 0.0}, {"star": -1.0, "field": 2.0}, {"star": np.nan}, {"star": np.inf}])
+def test_broken_shares(negatives):
+    with pytest.raises(ValueError, match="negatives must have shares of 0 or more, not all 0, such as"):
+        make_stream(negatives=negatives)
+
+
+def test_streams_refuse_unknown_kinds():
+    with pytest.raises(ValueError, match=r"negatives must be of the kinds .*'association'\), not \['nebula'\]"):
+        make_stream(negatives={"nebula": 1.0, "star": 1.0})
 
 
 @pytest.mark.parametrize("kind", ["star", "blend", "galaxy"])

@@ -78,12 +78,6 @@ def test_correlated_noise(share):
     assert sums.var(axis=(1, 2)).mean() / 380 == pytest.approx(1, abs=0.2)
 
 
-def test_scaled_exposures():
-    detector = Detector.from_instrument(TWO_BANDS).scaled(np.array([2.0, 0.5]))
-    np.testing.assert_allclose(detector.exposure, [200, 300])
-    np.testing.assert_allclose(detector.read_variance, [36, 36])
-
-
 def test_rounding_below_zero_does_no_harm():
     detector = Detector.from_instrument(TWO_BANDS)
     rates = np.full((2, 4, 4), -1e-9)
@@ -103,3 +97,16 @@ def test_nan_is_named():
     rates[1, 2, 3] = np.nan
     with pytest.raises(ValueError, match="rate must be finite, but holds 1 NaN or infinite pixels"):
         detector.expose(rates, np.random.default_rng(1))
+
+
+def test_photons_and_read_noise_are_independent():
+    """Without photons the read noise stays as it is, and the photons without read noise; the two are uncorrelated."""
+    rates = np.full((1, 200, 200), 0.2)
+    both, photons, reads = (
+        Detector(np.array([100.0]), np.array([sky]), np.array([variance])) for sky, variance in ((0.1, 9.0), (0.1, 0.0), (0.0, 9.0))
+    )
+    noise = both.expose(rates, 5) - rates
+    of_photons = photons.expose(rates, 5) - rates
+    of_reads = reads.expose(0 * rates, 5)
+    np.testing.assert_allclose(noise, of_photons + of_reads, atol=1e-12)
+    assert abs(np.corrcoef(of_photons.ravel(), of_reads.ravel())[0, 1]) < 4 / 200

@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 import torch
 from astropy import units as u
+from astropy.nddata import NDData
 from hypothesis import given
 from hypothesis import strategies as st
+from photutils.psf import GriddedPSFModel
 
 from clustercnn.images import MultiBandImage
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import ParameterSpace
 from clustercnn.profiles import get_profile
 from clustercnn.psf import as_psf, builtin_psf
-from clustercnn.simulation import ClusterInjector, GalaxyDisc, MockStream, Renderer
-from clustercnn.simulation.render import band_psfs
-from clustercnn.simulation.scenes import GAMMAS, Scene, SmoothLight
+from clustercnn.simulation import ClusterInjector, GalaxyDisc, MockStream, Renderer, SyntheticCluster
+from clustercnn.simulation.background import star_rates
+from clustercnn.simulation.render import FREQUENCY_STEP, band_psfs
+from clustercnn.simulation.scenes import GAMMAS, ClusterScenes, Scenes
 
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
 PSFS = builtin_psf(M83)
@@ -103,14 +106,61 @@ def test_single_star_against_galsim(band, shape):
         assert worst(one(renderer, x, y), galsim_image(reference, [x], [y], [1.0], shape)) < OF_THE_PEAK
 
 
-@pytest.mark.parametrize("band", ["F336W", "F814W"])
-def test_cluster_against_galsim(band):
-    rng = np.random.default_rng(4)
-    x, y = (20.3 + 3 * axis for axis in get_profile("eff", gamma=2.4).sample(400, rng))
-    flux = rng.pareto(1.2, 400) + 0.1
-    shape = (41, 40)
-    reference = galsim_image(galsim_psf(PSFS[band]), x, y, flux, shape)
-    assert worst(one(Renderer([PSFS[band]], shape), x, y, flux), reference) < OF_THE_PEAK
+@pytest.mark.parametrize(("n_stars", "shape", "bands"), [
+    (100, (41, 40), M83.bands), (100, (64, 64), M83.bands), (10_000, (41, 40), M83.bands), (100_000, (32, 33), ["F438W"]),
+])
+def test_clusters_against_galsim(n_stars, shape, bands):
+    """Few stars and many, the brightest as in a population, at any phase, some of them over the edge."""
+    rng = np.random.default_rng(n_stars)
+    x, y = (shape[1] / 2 + 0.3 + 3 * axis for axis in get_profile("eff", gamma=2.4).sample(n_stars, rng))
+    flux = rng.pareto(1.2, n_stars) + 0.1
+    image = render(Renderer([PSFS[band] for band in bands], shape), x, y, np.tile(flux, (len(bands), 1)))[0]
+    for i, band in enumerate(bands):
+        reference = galsim_image(galsim_psf(PSFS[band]), x, y, flux, shape)
+        assert worst(image[i], reference) < OF_THE_PEAK
+        assert image[i].sum() == pytest.approx(reference.sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("band", M83.bands)
+def test_stars_near_and_over_the_edge_against_galsim(band):
+    """In shares of the star's own peak, whether that is in the image or not."""
+    renderer, reference, shape = Renderer([PSFS[band]], (40, 36)), galsim_psf(PSFS[band]), (40, 36)
+    peak = one(renderer, 18, 20).max()
+    for x, y in [(0, 0), (-0.5, 20.2), (35.5, 39.5), (-4.3, -5.1), (41.2, 12), (17, -14.7)]:
+        assert np.abs(one(renderer, x, y) - galsim_image(reference, [x], [y], [1.0], shape)).max() < OF_THE_PEAK * peak
+
+
+def wide_grid():
+    """A PSF that widens from the left to the right of a detector of 1000 x 500 pixels."""
+    places = [(x, y) for y in (0, 500) for x in (0, 1000)]
+    kernels = [gaussian_psf(0.7 + x / 2000).data for x, _ in places]
+    return GriddedPSFModel(NDData(np.array(kernels) * 16, meta={"grid_xypos": places, "oversampling": 4}))
+
+
+def test_psfs_that_depend_on_the_position():
+    """An injected cluster is seen through the PSF of its place: against GalSim, and against the PSF taken there by hand."""
+    grid = dict.fromkeys(M83.bands, wide_grid())
+    cluster = SyntheticCluster(5000 * u.Msun, 20 * u.Myr, 0.1 * u.arcsec, distance=4.5 * u.Mpc, rng=1)
+    shape, images = (40, 41), []
+    for place in [(20.3, 19.8), (800.0, 250.0)]:
+        psf = as_psf(grid["F438W"], position=place)
+        x, y = (middle + cluster.stars[name].value / 0.04 for middle, name in ((20.3, "x"), (19.8, "y")))
+        flux = 10 ** (0.4 * (M83.zero_point("F438W").value - cluster.star_magnitudes("F438W")))
+        ours = cluster.rates(M83, shape, dict.fromkeys(M83.bands, psf), (20.3, 19.8))[1]
+        bright = np.argsort(-flux)[:1000]
+        stars = one(Renderer([psf], shape), x[bright], y[bright], flux[bright])
+        reference = galsim_image(galsim_psf(psf), x[bright], y[bright], flux[bright], shape, method="no_pixel")  # which is in it
+        assert worst(stars, reference) < OF_THE_PEAK
+        images.append(ours)
+    np.testing.assert_allclose(cluster.rates(M83, shape, grid, (20.3, 19.8))[1], images[0], rtol=1e-6)
+    assert images[0].max() > 1.5 * images[1].max()
+    dark = MultiBandImage.from_arrays(M83.bands, np.zeros((3, 60, 1000), dtype=np.float32), u.electron / u.s)
+    bright = SyntheticCluster(3e5 * u.Msun, 20 * u.Myr, 0.1 * u.arcsec, distance=4.5 * u.Mpc, rng=1)
+    injected = ClusterInjector(dark, instrument=M83, psf=grid).inject([bright, bright], [(100, 30), (900, 30)], rng=1).images
+    peaks = injected["F438W"].data[30, [100, 900]]
+    narrow, wide = (as_psf(grid["F438W"], position=place) for place in ((100, 30), (900, 30)))
+    expected = [bright.rates(M83, (61, 61), dict.fromkeys(M83.bands, psf), (30, 30))[1, 30, 30] for psf in (narrow, wide)]
+    np.testing.assert_allclose(peaks, expected, rtol=4 / np.sqrt(min(expected) * M83.exposure("F438W").value))
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (31, 40)])
@@ -181,13 +231,14 @@ def test_light_adds(a, b):
     np.testing.assert_allclose(both, a * first + b * second, atol=2e-7 * (a + b))
 
 
-def profile_transforms(renderer, profile, radius, x, y, step=1 / 2048):
-    """Of equal profiles with radius in pixels at several places."""
-    frequency = np.arange(0, 1.5, step) * radius
+def smooth_light(profile, radius, centre, rate):
+    """Of equal profiles with radius in pixels at several places (n, 2), rates (n, n_bands)."""
+    frequency = np.arange(0, 1.5, FREQUENCY_STEP) * radius
     near = frequency < 6.0  # there is no light at shorter waves
     radial = torch.zeros(len(frequency))
     radial[near] = torch.tensor(profile.transform(frequency[near]), dtype=torch.float32)
-    return renderer.profile_transform(radial.repeat(len(x), 1), step, torch.tensor(x), torch.tensor(y))
+    centre, rate = torch.tensor(centre), torch.as_tensor(rate, dtype=torch.float32)
+    return radial.repeat(len(centre), 1), centre, rate
 
 
 def test_a_batch_is_its_stamps():
@@ -196,13 +247,13 @@ def test_a_batch_is_its_stamps():
     renderer = Renderer([SHARP, gaussian_psf(1.1)], (26, 31))
     stamp = np.array([0, 3, 1, 0, 3, 3, 1, 0])  # in any order
     x, y, flux = rng.uniform(-2, 28, 8), rng.uniform(-2, 28, 8), rng.random((2, 8))
-    place = torch.tensor([12.0, 15.5, 14.2, 9.9])
-    profile = profile_transforms(renderer, get_profile("plummer"), 2.0, place.tolist(), place.tolist())
-    rate, blur = torch.tensor(rng.random((4, 2)), dtype=torch.float32), torch.tensor([0.0, 0.3, 0.1, 2.0])
-    together = render(renderer, x, y, flux, stamp, 4, smooth=(profile, rate), blur=blur)
+    place = np.array([12.0, 15.5, 14.2, 9.9])
+    smooth = smooth_light(get_profile("plummer"), 2.0, np.stack([place, place[::-1]], axis=1), rng.random((4, 2)))
+    blur = torch.tensor([0.0, 0.3, 0.1, 2.0])
+    together = render(renderer, x, y, flux, stamp, 4, smooth=smooth, blur=blur)
     for i in range(4):
         own = stamp == i
-        alone = render(renderer, x[own], y[own], flux[:, own], smooth=(profile[i : i + 1], rate[i : i + 1]), blur=blur[i : i + 1])
+        alone = render(renderer, x[own], y[own], flux[:, own], smooth=[part[i : i + 1] for part in smooth], blur=blur[i : i + 1])
         np.testing.assert_allclose(together[i], alone[0], atol=1e-6)
 
 
@@ -219,8 +270,7 @@ def test_smooth_light_is_the_limit_of_many_stars(radius):
     place = np.arange(n) + 0.5
     r, angle = radius * profile.radius(place / n), place * np.pi * (3 - 5**0.5)
     stars = one(renderer, 24.3 + r * np.cos(angle), 23.6 + r * np.sin(angle), np.full(n, 1 / n))
-    transform = profile_transforms(renderer, profile, radius, [24.3], [23.6])
-    smooth = render(renderer, [], [], smooth=(transform, torch.ones(1, 1)))[0, 0]
+    smooth = render(renderer, [], [], smooth=smooth_light(profile, radius, [[24.3, 23.6]], [[1.0]]))[0, 0]
     assert worst(smooth, stars) < OF_THE_PEAK
 
 
@@ -229,25 +279,24 @@ def test_smooth_light_is_the_mean_of_drawn_stars():
     renderer, profile, n = Renderer([SHARP], (24, 24)), get_profile("eff", gamma=3.0), 40_000
     x, y = profile.sample(n, np.random.default_rng(2))
     stamps = render(renderer, 11.5 + 2 * x, 11.5 + 2 * y, np.full(n, 1 / 2000), np.repeat(np.arange(20), 2000), 20)[:, 0]
-    transform = profile_transforms(renderer, profile, 2.0, [11.5], [11.5])
-    smooth = render(renderer, [], [], smooth=(transform, torch.ones(1, 1)))[0, 0]
+    smooth = render(renderer, [], [], smooth=smooth_light(profile, 2.0, [[11.5, 11.5]], [[1.0]]))[0, 0]
     error = stamps.std(axis=0, ddof=1) / 20**0.5
     deviation = ((stamps.mean(axis=0) - smooth) / error)[4:-4, 4:-4]
     assert np.abs(deviation).max() < 6 and 0.8 < deviation.std() < 1.4
 
 
 @pytest.mark.parametrize("radius", [1.0, 3.0, 10.0])
-@pytest.mark.parametrize("gamma", [GAMMAS[0], GAMMAS[-1]])
-def test_tabulated_smooth_light(radius, gamma):
+def test_tabulated_smooth_light(radius):
     """The tables of the stream against transforms computed afresh."""
-    renderer, profile = Renderer([PSFS["F814W"]], (64, 64)), get_profile("eff", gamma=gamma)
-    table, nothing = SmoothLight([profile]), np.zeros(0)
-    scene = Scene(nothing, nothing, nothing, nothing, (31.7, 31.2), radius)
-    x, y = torch.tensor([[31.7], [31.2]])
-    tabulated = renderer.profile_transform(table.radial([scene]), table.step, x, y)
-    exact = profile_transforms(renderer, profile, radius, [31.7], [31.2])
-    images = [render(renderer, [], [], smooth=(transform, torch.ones(1, 1)))[0, 0] for transform in (tabulated, exact)]
-    assert worst(*images) < OF_THE_PEAK
+    renderer, clusters = Renderer([PSFS[band] for band in M83.bands], (64, 64)), ClusterScenes(
+        ParameterSpace.paper(), M83, star_rates(M83, 4.5 * u.Mpc)
+    )
+    for gamma in (0, len(GAMMAS) - 1):
+        scenes = Scenes.of_stars(np.zeros(0), np.zeros(0), np.zeros((0, 3)), np.zeros(0, dtype=int), np.array([[31.7, 31.2]]), "cpu")
+        scenes.smooth_rate[:], scenes.radius[:], scenes.gamma[:] = [1.0, 2.0, 3.0], radius, gamma
+        profile = get_profile("eff", gamma=GAMMAS[gamma])
+        exact = render(renderer, [], [], smooth=smooth_light(profile, radius, [[31.7, 31.2]], [[1.0, 2.0, 3.0]]))[0]
+        assert worst(clusters.render(scenes, renderer)[0].numpy(), exact) < OF_THE_PEAK
 
 
 def test_blur_widens_the_psf():
@@ -276,3 +325,8 @@ def test_what_is_no_psf_is_refused_everywhere(psf, error, message):
     ):
         with pytest.raises(error, match=message):
             use()
+
+
+def test_streams_need_one_psf():
+    with pytest.raises(TypeError, match=r"psf of F336W depends on the position: choose one, psf=\{'F336W': as_psf\(model, position="):
+        MockStream(ParameterSpace.paper(), M83, psf=dict.fromkeys(M83.bands, wide_grid()))

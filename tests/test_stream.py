@@ -13,7 +13,7 @@ from small_stream import FIELD, M83, PSF, SPACE, dark, make_stream
 
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import Parameter, ParameterSpace
-from clustercnn.simulation import NEGATIVES, BackgroundFields, Detector
+from clustercnn.simulation import NEGATIVES, BackgroundFields, Detector, MosaicBackground
 from clustercnn.simulation.background import star_rates
 from clustercnn.simulation.population import StarTables
 from clustercnn.stellar.extinction import band_extinction
@@ -174,6 +174,55 @@ def test_depth_and_correlation_vary_from_stamp_to_stamp(samples):
     assert (deep.contract["depth_scatter"], deep.contract["noise_correlation"]) == (0.5, 0.2)
 
 
+def real_mosaic():
+    """Pixels that hold their noise, as of an observed image."""
+    rates = np.full((3, 120, 130), 0.05)
+    return Detector.from_instrument(M83).expose(rates, 1).astype(np.float32), rates[0, 0, 0]
+
+
+def test_streams_before_a_real_mosaic():
+    """Plain fields are the mosaic's own pixels; a cluster adds its own photons and their noise, and nothing else."""
+    mosaic, rate = real_mosaic()
+    background = MosaicBackground(dict(zip(M83.bands, mosaic * u.electron / u.s, strict=True)), instrument=M83)
+    fields = make_stream(background=background, positive_fraction=0.0, negatives={"field": 1.0}).batch(0, 32)["pixels"].numpy()
+    assert set(fields.ravel()) <= set(mosaic.ravel())
+    clusters = make_stream(background=background, positive_fraction=1.0)
+    on_mosaic, alone = clusters.batch(0, 64), make_stream(background=dark(24, 24), positive_fraction=1.0).batch(0, 64)
+    np.testing.assert_array_equal(on_mosaic["parameters"].numpy(), alone["parameters"].numpy())
+    assert_same(clusters.batch(40, 3), part(on_mosaic, 40, 43))
+    # What the mosaic holds, crowding and noise, is the noise of the visibility: close to that before a smooth field of the same rate.
+    smooth = make_stream(background=BackgroundFields([np.full((3, 30, 30), rate)]), positive_fraction=1.0).batch(0, 64)
+    ratio = (on_mosaic["visibility"] / smooth["visibility"]).numpy()
+    assert np.median(ratio) == pytest.approx(1, abs=0.15) and np.percentile(np.abs(np.log(ratio)), 90) < 0.5
+    added = on_mosaic["pixels"].numpy().mean(axis=(2, 3)) - rate
+    expected = alone["pixels"].numpy().mean(axis=(2, 3))
+    exposure = np.array([M83.exposure(band).value for band in M83.bands])
+    noise = np.sqrt(2 * Detector.from_instrument(M83).variance(np.full((3, 1, 1), rate))[:, 0, 0] + 2 * expected.clip(0) / exposure) / 24
+    assert np.std((added - expected) / noise) < 1.3
+
+
+@pytest.mark.parametrize("settings", [{"depth_scatter": 0.1}, {"noise_correlation": 0.1}])
+def test_real_mosaics_have_one_depth(settings):
+    mosaic, _ = real_mosaic()
+    background = MosaicBackground(dict(zip(M83.bands, mosaic * u.electron / u.s, strict=True)))
+    with pytest.raises(ValueError, match="depth_scatter and noise_correlation must be 0 before a background that holds its noise"):
+        make_stream(background=background, **settings)
+
+
+def test_unknown_device():
+    with pytest.raises(ValueError, match=r"device must be one of \('cpu', 'cuda'\), not 'mps'"):
+        make_stream(device="mps")
+
+
+def test_purposes_have_generators_of_their_own(samples):
+    """Other negatives leave clusters and backgrounds as they are, another background the noise of photons aside."""
+    others = make_stream(negatives={"star": 1.0}).batch(0, 64)
+    positive = samples["is_cluster"][:64] == 1
+    np.testing.assert_array_equal(others["parameters"].numpy(), samples["parameters"].numpy()[:64])
+    np.testing.assert_array_equal(others["visibility"].numpy(), samples["visibility"].numpy()[:64])
+    assert positive.any() and not positive.all()
+
+
 def test_labels_say_what_is_in_the_pixels():
     """Light of clusters against the mean light of a population of the label's age, mass and A_V."""
     small = ParameterSpace([*SPACE.parameters[:3], Parameter("half_light_radius", 0.04 * u.arcsec, 0.06 * u.arcsec, "log")])
@@ -181,8 +230,8 @@ def test_labels_say_what_is_in_the_pixels():
     batch = stream.batch(0, 192)
     values = small.from_coordinates(batch["parameters"].numpy())
     tables = StarTables(M83.passbands)
-    age = [tables.nearest_age(log_age) for log_age in np.log10(values["age"].to_value(u.yr))]
-    light = np.array([tables.mean_luminosity(i) for i in age]) * values["mass"].to_value(u.Msun)[:, None]
+    age = tables.nearest_age(np.log10(values["age"].to_value(u.yr)))
+    light = tables.mean_luminosity(age) * values["mass"].to_value(u.Msun)[:, None]
     light *= star_rates(M83, 4.5 * u.Mpc) * 10 ** (-0.4 * values["a_v"].to_value(u.mag)[:, None] * band_extinction(M83.passbands))
     sums = batch["pixels"].numpy().sum(axis=(2, 3))
     noise = np.sqrt(Detector.from_instrument(M83).variance(np.zeros((3, 1, 1)))[:, 0, 0] * 48**2)
@@ -210,7 +259,7 @@ def test_visibility_follows_the_pixels():
 def test_sources_lie_within_half_a_pixel():
     """Light-weighted centres of bright single stars."""
     stream = make_stream(background=dark(33, 33), shape=(32, 33), positive_fraction=0.0, negatives={"star": 1.0})
-    pixels = stream.batch(0, 128)["pixels"].numpy().sum(axis=1)
+    pixels = stream.batch(0, 256)["pixels"].numpy().sum(axis=1)
     bright = pixels[pixels.sum(axis=(1, 2)) > 300]
     assert len(bright) > 15
     y, x = np.indices((32, 33))

@@ -3,6 +3,8 @@
 The signal-to-noise label against sums done by hand.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -95,7 +97,7 @@ def test_depth_is_exposure():
     """Twice the exposure of one band is another detector."""
     visibility, factor = Visibility(DETECTOR, SHAPE), np.array([2.0, 1.0, 0.3])
     cluster, behind = point([0.5] * 3), flat([0.01] * 3)
-    scaled = Visibility(DETECTOR.scaled(factor), SHAPE)(cluster, behind)
+    scaled = Visibility(replace(DETECTOR, exposure=DETECTOR.exposure * factor), SHAPE)(cluster, behind)
     torch.testing.assert_close(visibility(cluster, behind, torch.tensor(factor[None]).float()), scaled)
     assert scaled != visibility(cluster, behind)
 

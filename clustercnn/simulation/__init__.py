@@ -9,6 +9,7 @@ from .mosaic_background import MosaicBackground
 from .negatives import NEGATIVE_KINDS, NEGATIVES
 from .noise import Detector
 from .render import Renderer
+from .shards import MockShards, write_shards
 from .stream import MockStream
 from .visibility import Visibility
 
@@ -20,10 +21,12 @@ __all__ = [
     "Detector",
     "GalaxyDisc",
     "InjectionResult",
+    "MockShards",
     "MockStream",
     "MosaicBackground",
     "Renderer",
     "SyntheticCluster",
     "Visibility",
     "recovered_fraction",
+    "write_shards",
 ]

@@ -301,14 +301,14 @@ class BackgroundFields:
     >>> import numpy as np
     >>> from clustercnn.simulation import BackgroundFields
     >>> fields = BackgroundFields([np.zeros((3, 100, 120))])
-    >>> fields.stamp((64, 64), np.random.default_rng(1)).shape
-    (3, 64, 64)
+    >>> fields.stamps(2, (64, 64), np.random.default_rng(1)).shape
+    torch.Size([2, 3, 64, 64])
     """
 
     noisy = False
 
     def __init__(self, fields):
-        self.fields = [np.ascontiguousarray(field, dtype=np.float32) for field in fields]
+        self.fields = [np.asarray(field, dtype=np.float32) for field in fields]
         if not self.fields:
             raise ValueError("fields must hold at least one array of shape (n_bands, ny, nx)")
         if any(field.ndim != 3 for field in self.fields) or len({len(field) for field in self.fields}) > 1:
@@ -317,6 +317,11 @@ class BackgroundFields:
         for i, field in enumerate(self.fields):
             if bad := np.count_nonzero(~np.isfinite(field)):
                 raise ValueError(f"fields must be finite, but field {i} holds {bad} NaN or infinite pixels; fill them first")
+        # All pixels in a row, of which the fields are views from now on.
+        pool = np.concatenate([field.ravel() for field in self.fields])
+        self._starts = np.cumsum([0, *[field.size for field in self.fields[:-1]]])
+        self.fields = [pool[i : i + f.size].reshape(f.shape) for i, f in zip(self._starts, self.fields, strict=True)]
+        self._pools = {torch.device("cpu"): torch.from_numpy(pool)}
 
     @classmethod
     def discs(cls, instrument, n_fields=64, field_shape=(768, 768), rng=None, *, distance, psf=None, metallicity=0.0):
@@ -333,14 +338,55 @@ class BackgroundFields:
         """Number of bands."""
         return len(self.fields[0])
 
-    def stamp(self, shape, rng):
-        """One stamp of shape (n_bands, ny, nx); ``rng`` is a `~numpy.random.Generator`."""
-        field = self.fields[rng.integers(len(self.fields))]
-        turns, mirror = rng.integers(4), rng.integers(2)
-        ny, nx = shape if turns % 2 == 0 else shape[::-1]
-        if ny > field.shape[1] or nx > field.shape[2]:
-            raise ValueError(f"shape, turned or not, must be no larger than the fields, {field.shape[1:]}, not {tuple(shape)}")
-        row = rng.integers(field.shape[1] - ny + 1)
-        column = rng.integers(field.shape[2] - nx + 1)
-        stamp = np.rot90(field[:, row : row + ny, column : column + nx], turns, axes=(1, 2))
-        return stamp[:, :, ::-1] if mirror else stamp
+    def stamps(self, n, shape, rng, device="cpu"):
+        """
+        Stamps from random places.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        shape : tuple of int
+            ``(ny, nx)``.
+        rng : `~numpy.random.Generator`
+            Source of randomness.
+        device : str or `~torch.device`
+            Where to put them; the fields move there once.
+
+        Returns
+        -------
+        stamps : `~torch.Tensor`
+            Rates in electron/s, float32, shape (n, n_bands, ny, nx).
+
+        Raises
+        ------
+        ValueError
+            If a stamp, turned or not, does not fit into a field.
+        """
+        field, turns, mirror = rng.integers(len(self.fields), size=n), rng.integers(4, size=n), rng.integers(2, size=n)
+        sizes = np.array([field.shape[1:] for field in self.fields])[field]
+        extent = np.where(turns[:, None] % 2 == 0, shape, shape[::-1])
+        if np.any(extent > sizes):
+            i = int(np.argmax(np.any(extent > sizes, axis=1)))
+            raise ValueError(f"shape, turned or not, must be no larger than the fields, {self.fields[field[i]].shape[1:]}, not {tuple(shape)}")
+        row, column = rng.integers(sizes - extent + 1).T
+        # Turned and mirrored stamps walk through the field's pixels in other directions, from another corner.
+        width = sizes[:, 1]
+        ny, nx = shape
+        last_row, last_column = row + extent[:, 0] - 1, column + extent[:, 1] - 1
+        start = np.choose(turns, [row * width + column, row * width + last_column, last_row * width + last_column, last_row * width + column])
+        down = np.choose(turns, [width, -np.ones_like(width), -width, np.ones_like(width)])
+        across = np.choose(turns, [np.ones_like(width), width, -np.ones_like(width), -width])
+        start, across = start + mirror * (nx - 1) * across, np.where(mirror, -across, across)
+        start += self._starts[field]
+        band = (sizes[:, :1] * sizes[:, 1:]) * np.arange(self.n_bands)
+        start, down, across, band = (torch.from_numpy(values).to(device) for values in (start, down, across, band))
+        rows = (start[:, None] + band)[..., None] + down[:, None, None] * torch.arange(ny, device=device)
+        index = rows[..., None] + across[:, None, None, None] * torch.arange(nx, device=device)
+        return self._pool(device)[index]
+
+    def _pool(self, device):
+        device = torch.device(device)
+        if device not in self._pools:
+            self._pools[device] = self._pools[torch.device("cpu")].to(device)
+        return self._pools[device]

@@ -72,7 +72,7 @@ class SyntheticCluster:
     mass_ratio : float or scipy.stats distribution
         Of companions: flat from this number to 1, or a distribution, see `~clustercnn.stellar.InitialMassFunction.sample_systems`.
     rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
-        Source of randomness for the stars.
+        Source of randomness for the stars; their masses, their positions and the dust have a child of it each.
 
     Raises
     ------
@@ -88,7 +88,7 @@ class SyntheticCluster:
     >>> cluster = SyntheticCluster(mass=2e4 * u.Msun, age=20 * u.Myr, half_light_radius=0.12 * u.arcsec,
     ...                            a_v=0.6 * u.mag, distance=4.5 * u.Mpc, rng=42)
     >>> print(f"{cluster.mass:.0f}, {cluster.magnitude('F438W'):.1f}")
-    20000 solMass, 19.6 mag
+    20000 solMass, 19.8 mag
     """
 
     def __init__(
@@ -136,16 +136,16 @@ class SyntheticCluster:
         self._grid = IsochroneGrid.default() if isochrones is None else isochrones
         shape = get_profile(profile, gamma=gamma) if profile == "eff" else get_profile(profile)
 
-        rng = np.random.default_rng(rng)
+        masses_rng, positions_rng, dust_rng = np.random.default_rng(rng).spawn(3)
         imf = get_imf(imf)
         primary, companion = imf.sample_systems(
-            requested.value, rng, binary_fraction=binary_fraction, mass_ratio=mass_ratio
+            requested.value, masses_rng, binary_fraction=binary_fraction, mass_ratio=mass_ratio
         )
         knots = self._grid.knots(self._log_age, self.metallicity)
-        x, y = shape.sample(len(primary), rng)
+        x, y = shape.sample(len(primary), positions_rng)
         x, y = elliptical(x, y, ellipticity, as_quantity(position_angle, u.rad, "position_angle").value)
         spread = np.sqrt(np.log1p((self.a_v_spread / self.a_v).value ** 2)) if self.a_v_spread > 0 * u.mag else 0.0
-        dust = self.a_v.value * (np.exp(spread * rng.standard_normal(len(x)) - spread**2 / 2) if spread else np.ones(len(x)))
+        dust = self.a_v.value * (np.exp(spread * dust_rng.standard_normal(len(x)) - spread**2 / 2) if spread else np.ones(len(x)))
         system = np.repeat(np.arange(len(primary)), 1 + (companion > 0))  # the primary first, then its companion
         born = np.stack([primary, companion], axis=1).ravel()
         born = born[born > 0]
@@ -289,8 +289,9 @@ class SyntheticCluster:
             Bands, pixel scale and zero points.
         shape : tuple of int
             ``(ny, nx)``.
-        psf : dict of `~clustercnn.psf.PSF`, optional
-            One per band; default: the built-in HST model.
+        psf : dict, optional
+            Band -> `~clustercnn.psf.PSF`, or `~photutils.psf.GriddedPSFModel`, which is taken at ``position``; default: the built-in
+            HST model.
         position : tuple of float, optional
             ``(x, y)`` of the cluster's centre in pixels; default: the centre of the image.
 
@@ -332,17 +333,17 @@ class SyntheticCluster:
                 raise ValueError(f"background must have the shape {rate.shape} of the image, not {np.shape(behind)}")
             rate += behind
         detector = Detector.from_instrument(instrument)
-        image = detector.expose(rate, np.random.default_rng(rng))
+        image = detector.expose(rate, rng)
         return MultiBandImage.from_arrays(instrument.bands, image, u.electron / u.s, variance=detector.variance(rate))
 
     def rates(self, instrument, shape=(64, 64), psf=None, position=None):
         """The pixels of `render` as a float32 array of shape (n_bands, ny, nx), electron/s."""
-        psf = band_psfs(psf, instrument)
         if len(shape) != 2 or min(shape) < 1:
             raise ValueError(f"shape must be (ny, nx) of at least 1 pixel each, not {shape}")
         centre = ((shape[1] - 1) / 2, (shape[0] - 1) / 2) if position is None else position
         if np.shape(centre) != (2,) or not np.isfinite(centre).all():
             raise ValueError(f"position must be (x, y) in pixels, such as (31.5, 31.5), not {position}")
+        psf = band_psfs(psf, instrument, centre)
         x, y = np.array(centre)[:, None] + self._offset / instrument.pixel_scale.to_value(u.arcsec / u.pix)
         flux = [
             10 ** (0.4 * (instrument.zero_point(band).value - self.star_magnitudes(instrument.passband(band)))) for band in instrument.bands

@@ -47,8 +47,9 @@ class ClusterInjector:
         Images in any unit that converts to electron/s, or band -> FITS path, NDData and the like; they are never changed.
     instrument : `~clustercnn.instruments.Instrument`
         Bands, pixel scale, zero points and exposures of the images.
-    psf : dict of `~clustercnn.psf.PSF`, optional
-        One per band; default: the built-in HST model.
+    psf : dict, optional
+        Band -> `~clustercnn.psf.PSF`, or `~photutils.psf.GriddedPSFModel` on the pixels of the images, which is taken where each
+        cluster lies; default: the built-in HST model.
     distance : `~astropy.units.Quantity`, optional
         Distance of clusters that are drawn from a table or a prior, for `inject` and `completeness`.
 
@@ -84,7 +85,8 @@ class ClusterInjector:
         check_pixel_scale(images, instrument)
         self.images = images
         self.instrument = instrument
-        self.psf = band_psfs(psf, instrument)
+        self.psf = band_psfs(psf, instrument) if psf is None else psf
+        band_psfs(self.psf, instrument, (0.0, 0.0))  # what is none shows here
         self.distance = None if distance is None else positive_quantity(distance, u.Mpc, "distance")
 
     def inject(self, clusters, positions, rng=None, *, distance=None, saturation=None, out=None, overwrite=False, progress=False):
@@ -198,7 +200,7 @@ class ClusterInjector:
 
     def _add(self, cluster, x, y, planes, limits, rng):
         """Render one cluster in a box around it, draw its photons, add them where the box overlaps the image; is a pixel saturated?"""
-        instrument, psf = self.instrument, self.psf
+        instrument, psf = self.instrument, band_psfs(self.psf, self.instrument, (x, y))
         scale = instrument.pixel_scale.to_value(u.arcsec / u.pix)
         psf_radius = max(max(psf[band].data.shape) / psf[band].oversampling for band in instrument.bands) / 2
         reach = np.abs(cluster._offset).max(initial=0.0) / scale + psf_radius + 1

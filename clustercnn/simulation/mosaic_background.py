@@ -2,6 +2,7 @@
 """MosaicBackground: pieces of a real mosaic to put clusters on, from where it is whole."""
 
 import numpy as np
+import torch
 from astropy import units as u
 
 from clustercnn.images import MultiBandImage
@@ -179,8 +180,8 @@ class MosaicBackground:
     >>> pixels[:, 250:] = np.nan
     >>> mosaic = MultiBandImage({band: pixels * u.electron / u.s for band in ("F336W", "F438W", "F814W")})
     >>> background = MosaicBackground(mosaic, avoid=[(80, 90)], avoid_radius=10 * u.pix)
-    >>> background.stamp((64, 64), np.random.default_rng(1)).shape
-    (3, 64, 64)
+    >>> background.stamps(2, (64, 64), np.random.default_rng(1)).shape
+    torch.Size([2, 3, 64, 64])
     """
 
     noisy = True
@@ -212,27 +213,34 @@ class MosaicBackground:
         """How many whole places there are for a stamp of shape ``(ny, nx)`` that is not turned."""
         return self._places.number(shape)
 
-    def stamp(self, shape, rng):
+    def stamps(self, n, shape, rng, device="cpu"):
         """
-        One stamp.
+        Stamps from random places.
 
         Parameters
         ----------
+        n : int
+            How many.
         shape : tuple of int
             ``(ny, nx)``.
         rng : `~numpy.random.Generator`
             Source of randomness.
+        device : str or `~torch.device`
+            Where to put them.
 
         Returns
         -------
-        stamp : `~numpy.ndarray`
-            Rates in electron/s with their noise, float32, shape (n_bands, ny, nx); never NaN.
+        stamps : `~torch.Tensor`
+            Rates in electron/s with their noise, float32, shape (n, n_bands, ny, nx); never NaN.
 
         Raises
         ------
         ValueError
             If the mosaic has no whole place for the shape.
         """
+        return torch.from_numpy(np.stack([self._stamp(shape, rng) for _ in range(n)])).to(device)
+
+    def _stamp(self, shape, rng):
         turns, mirror = rng.integers(4), rng.integers(2)
         ny, nx = shape if turns % 2 == 0 else shape[::-1]
         x0, y0 = self._places.draw((ny, nx), rng)

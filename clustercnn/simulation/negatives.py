@@ -5,9 +5,9 @@ import numpy as np
 from scipy.special import gammaincinv
 
 from clustercnn.profiles import elliptical, get_profile
-from clustercnn.simulation.scenes import Scene
+from clustercnn.simulation.scenes import Scenes
 
-__all__ = ["NEGATIVES", "NEGATIVE_KINDS", "draw_negative"]
+__all__ = ["NEGATIVES", "NEGATIVE_KINDS", "draw_negatives"]
 
 #: All kinds of negatives.
 NEGATIVE_KINDS = ("field", "star", "blend", "off_centre", "galaxy", "association")
@@ -22,9 +22,9 @@ GALAXY_POINTS = 20.0  # per square half-light radius stand for the smooth light 
 MASSIVE = 8.0  # Msun: an association is told by its stars above this initial mass
 
 
-def draw_negative(kind, clusters, centre, rng):
+def draw_negatives(kind, clusters, centre, rng):
     """
-    The scene of a stamp without a cluster at its centre.
+    The scenes of stamps without a cluster at their centres.
 
     Stars, blends and background galaxies have the brightness of a cluster drawn from the same space, so that brightness alone tells
     nothing.
@@ -46,63 +46,73 @@ def draw_negative(kind, clusters, centre, rng):
         One of `NEGATIVE_KINDS`.
     clusters : `~clustercnn.simulation.scenes.ClusterScenes`
         Draws clusters and stars.
-    centre : tuple of float
-        ``(x, y)`` of the stamp's centre, jittered, in pixels.
+    centre : `~numpy.ndarray`
+        ``(x, y)`` of the stamps' centres, jittered, in pixels, shape (n, 2).
     rng : `~numpy.random.Generator`
         Source of randomness.
 
     Returns
     -------
-    scene : `~clustercnn.simulation.scenes.Scene`
+    scenes : `~clustercnn.simulation.scenes.Scenes`
+        Of n stamps.
     """
-    coordinates = clusters.space.from_unit(rng.random(len(clusters.space)))
-    if kind == "field":
-        return _scene_of_stars(np.zeros((0, 2)), np.zeros((0, len(clusters.rates))), centre)
-    if kind == "star":
-        return _scene_of_stars(np.array([centre]), _star_rates(1, clusters, coordinates, rng), centre)
-    if kind == "blend":
-        n_stars = int(rng.integers(2, 7))
-        distance, angle = BLEND_RADIUS * np.sqrt(rng.random(n_stars)), rng.uniform(0, 2 * np.pi, n_stars)
-        positions = np.array(centre) + np.stack([distance * np.cos(angle), distance * np.sin(angle)], axis=1)
-        return _scene_of_stars(positions, _star_rates(n_stars, clusters, coordinates, rng), centre)
+    if kind not in NEGATIVE_KINDS:
+        raise ValueError(f"kind must be one of {NEGATIVE_KINDS}, not {kind!r}")
+    n = len(centre)
+    coordinates = clusters.space.from_unit(rng.random((n, len(clusters.space))))
     if kind == "off_centre":
-        distance, angle = rng.uniform(NEAREST_CLUSTER + 0.75, 24.0), rng.uniform(0, 2 * np.pi)
-        off_centre = (centre[0] + distance * np.cos(angle), centre[1] + distance * np.sin(angle))
-        return clusters.cluster(coordinates, off_centre, rng)
-    if kind == "galaxy":
-        return _galaxy(clusters, coordinates, centre, rng)
-    if kind == "association":
-        return _association(clusters, coordinates, centre, rng)
-    raise ValueError(f"kind must be one of {NEGATIVE_KINDS}, not {kind!r}")
+        distance, angle = rng.uniform(NEAREST_CLUSTER + 0.75, 24.0, n), rng.uniform(0, 2 * np.pi, n)
+        off_centre = centre + np.stack([distance * np.cos(angle), distance * np.sin(angle)], axis=1)
+        return clusters.clusters(coordinates, off_centre, rng, rng)
+    if kind == "field":
+        x, y, rates, stamp = np.zeros(0), np.zeros(0), np.zeros((0, len(clusters.rates))), np.zeros(0, dtype=int)
+    elif kind == "star":
+        x, y, stamp = 0.0, 0.0, np.arange(n)
+        rates = _star_rates(stamp, clusters, coordinates, rng)
+    elif kind == "blend":
+        stamp = np.repeat(np.arange(n), rng.integers(2, 7, size=n))
+        x, y = _in_circle(BLEND_RADIUS, len(stamp), rng)
+        rates = _star_rates(stamp, clusters, coordinates, rng)
+    else:
+        draw = _galaxy if kind == "galaxy" else _association
+        drawn = [draw(clusters, point, rng) for point in coordinates]
+        stamp = np.repeat(np.arange(n), [len(x) for x, _, _ in drawn])
+        x, y, rates = (np.concatenate(values) for values in zip(*drawn, strict=True))
+    return Scenes.of_stars(centre[stamp, 0] + x, centre[stamp, 1] + y, rates, stamp, centre, clusters.device)
 
 
-def _scene_of_stars(positions, rates, centre):
-    return Scene(positions[:, 0], positions[:, 1], rates, np.zeros(rates.shape[1]), centre)
+def _in_circle(radius, n, rng):
+    """Places spread evenly over a circle."""
+    distance, angle = radius * np.sqrt(rng.random(n)), rng.uniform(0, 2 * np.pi, n)
+    return distance * np.cos(angle), distance * np.sin(angle)
 
 
-def _star_rates(n_stars, clusters, coordinates, rng):
+def _star_rates(stamp, clusters, coordinates, rng):
     """Rates of stars of any kind and distance that together are as bright as a cluster's centre, shape (n_stars, n_bands)."""
-    tables, target = clusters.tables, _central_light(clusters, coordinates)
+    tables, target = clusters.tables, _central_light(clusters, coordinates)[stamp]
+    n_stars = len(stamp)
     ages = rng.integers(len(tables.log_ages), size=n_stars)
     # Uniform in the logarithm of the rarity: main sequence, giants and supergiants alike.
     luminosity = tables.luminosity[ages, rng.integers(tables.luminosity.shape[1], size=n_stars)]
-    luminosity = luminosity * np.stack([clusters.dimming(dust) for dust in rng.uniform(0.0, 1.5, n_stars)])
+    luminosity = luminosity * clusters.dimming(rng.uniform(0.0, 1.5, n_stars))
     # Relative to the target, in the root mean square of the bands; foreground stars are near, so that any brightness occurs.
     relative = luminosity / target
     share = 10 ** rng.uniform(-0.7, 0.0, n_stars)
     relative *= (share / np.sqrt((relative**2).mean(axis=1)))[:, None]
-    relative /= np.sqrt((relative.sum(axis=0) ** 2).mean())
+    total = np.zeros((len(coordinates), relative.shape[1]))
+    np.add.at(total, stamp, relative)
+    relative /= np.sqrt((total**2).mean(axis=1))[stamp, None]
     return relative * target * clusters.rates
 
 
 def _central_light(clusters, coordinates):
-    """What a cluster shows within the aperture on average, 1 for an absolute magnitude of 0, shape (n_bands,)."""
+    """What clusters show within the aperture on average, 1 for an absolute magnitude of 0, shape (..., n_bands)."""
     age, a_v, mass, radius = clusters.physical(coordinates)
     inside = get_profile("eff", gamma=2.6).enclosed(APERTURE / radius)
-    return inside * mass * clusters.tables.mean_luminosity(age) * clusters.dimming(a_v)
+    return (inside * mass)[..., None] * clusters.tables.mean_luminosity(age) * clusters.dimming(a_v)
 
 
-def _galaxy(clusters, coordinates, centre, rng):
+def _galaxy(clusters, coordinates, rng):
     blue = rng.random() < 0.5
     index, axis_ratio = (rng.uniform(0.7, 1.5), rng.uniform(0.15, 1.0)) if blue else (rng.uniform(2.0, 4.0), rng.uniform(0.5, 1.0))
     half_light_radius = 10 ** rng.uniform(-1.0, 0.0) / clusters.pixel_scale * np.sqrt(axis_ratio)
@@ -120,10 +130,10 @@ def _galaxy(clusters, coordinates, centre, rng):
     share = np.diff(edges)
     light = color / share[np.hypot(x, y) < APERTURE].sum() / np.sqrt(np.mean((color / target) ** 2))
     rates = share[:, None] * light * clusters.rates
-    return _scene_of_stars(np.stack([x, y], axis=1) + centre, rates, centre)
+    return x, y, rates
 
 
-def _association(clusters, coordinates, centre, rng):
+def _association(clusters, coordinates, rng):
     tables = clusters.tables
     _, a_v, _, _ = clusters.physical(coordinates)
     age = int(rng.choice(np.flatnonzero(tables.log_ages < 7.3)))
@@ -132,6 +142,5 @@ def _association(clusters, coordinates, centre, rng):
     n_massive = tables.number[age, np.count_nonzero(tables.mass[age] >= MASSIVE) - 1]
     entry = tables.entry(age, rng.random(n_stars) * n_massive)
     rates = tables.luminosity[age, entry] * clusters.dimming(a_v) * clusters.rates
-    radius, angle = rng.uniform(5.0, 20.0) * np.sqrt(rng.random(n_stars)), rng.uniform(0, 2 * np.pi, n_stars)
-    x, y = elliptical(radius * np.cos(angle), radius * np.sin(angle), rng.uniform(0.0, 0.6), rng.uniform(0, np.pi))
-    return _scene_of_stars(np.stack([x, y], axis=1) + centre, rates, centre)
+    x, y = elliptical(*_in_circle(rng.uniform(5.0, 20.0), n_stars, rng), rng.uniform(0.0, 0.6), rng.uniform(0, np.pi))
+    return x, y, rates

@@ -1,13 +1,16 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """What the detector adds: photon noise of everything that shines, sky, read noise."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from astropy import units as u
-from scipy.ndimage import correlate1d
+from torch.nn.functional import pad
 
-__all__ = ["Detector"]
+from clustercnn.simulation.random_numbers import RandomTensors
+
+__all__ = ["Detector", "add_noise", "correlate"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class Detector:
         ----------
         rate : `~numpy.ndarray`
             Noiseless rates in electron/s, shape (n_bands, ny, nx).
-        rng : `~numpy.random.Generator`
-            Source of randomness.
+        rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
+            Source of randomness; photons and read noise have a child of it each.
         correlation : float
             Share of its noise that each pixel passes on to each neighbour along x and along y, as drizzling does; the noise of
             large apertures stays. 0.12 is typical of HST mosaics, 0 leaves the noise white.
@@ -75,22 +78,61 @@ class Detector:
         if not np.isfinite(rate).all():
             raise ValueError(f"rate must be finite, but holds {np.count_nonzero(~np.isfinite(rate))} NaN or infinite pixels "
                              "(of the background, if there is one: fill them first)")
-        exposure, sky, read_variance = (a[:, None, None] for a in (self.exposure, self.sky, self.read_variance))
-        # The FFT leaves rates of -1e-9 where there is no light.
-        electrons = rng.poisson(np.maximum(rate + sky, 0.0) * exposure)
-        image = (electrons + np.sqrt(read_variance) * rng.standard_normal(rate.shape)) / exposure - sky
-        if correlation == 0:
-            return image
-        noise = image - rate
-        for axis in (-2, -1):
-            noise = correlate1d(noise, [correlation, 1 - 2 * correlation, correlation], axis=axis, mode="mirror")
-        return rate + noise
-
-    def scaled(self, factor):
-        """The detector with its exposures times a factor per band, array of shape (n_bands,)."""
-        return replace(self, exposure=self.exposure * factor)
+        photons, readout = (RandomTensors(child, dtype=torch.float64) for child in np.random.default_rng(rng).spawn(2))
+        rate = torch.from_numpy(np.asarray(rate, dtype=float))
+        image = add_noise(rate, *(torch.from_numpy(a) for a in (self.exposure, self.sky, self.read_variance)), photons, readout)
+        if correlation:
+            image = rate + correlate(image - rate, torch.tensor(correlation))
+        return image.numpy()
 
     def variance(self, rate):
         """Variance of `expose` at noiseless rates (electron/s)^2, same shape."""
         exposure, sky, read_variance = (a[:, None, None] for a in (self.exposure, self.sky, self.read_variance))
         return (np.maximum(rate + sky, 0.0) * exposure + read_variance) / exposure**2
+
+
+def add_noise(rate, exposure, sky, read_variance, photons, readout):
+    """
+    Noisy, sky-subtracted rates of images.
+
+    Parameters
+    ----------
+    rate : `~torch.Tensor`
+        Noiseless rates in electron/s, shape (..., n_bands, ny, nx).
+    exposure, sky, read_variance : `~torch.Tensor`
+        As of `Detector`, of shape (..., n_bands).
+    photons, readout : `~clustercnn.simulation.random_numbers.RandomTensors`
+        Sources of randomness of the photons and of the read noise.
+
+    Returns
+    -------
+    image : `~torch.Tensor`
+        Rates in electron/s, same shape.
+    """
+    exposure, sky, read_noise = exposure[..., None, None], sky[..., None, None], read_variance.sqrt()[..., None, None]
+    # The FFT leaves rates of -1e-9 where there is no light.
+    electrons = photons.poisson((rate + sky).clamp_min(0.0) * exposure)
+    return (electrons + read_noise * readout.normal(*rate.shape)) / exposure - sky
+
+
+def correlate(noise, share):
+    """
+    Pass on a share of each pixel's noise to each neighbour along x and along y.
+
+    Parameters
+    ----------
+    noise : `~torch.Tensor`
+        Shape (..., n_bands, ny, nx).
+    share : `~torch.Tensor`
+        Shape (...).
+
+    Returns
+    -------
+    noise : `~torch.Tensor`
+        Same shape.
+    """
+    share = share[..., None, None, None]
+    padded = pad(noise, (1, 1, 0, 0), mode="reflect")
+    noise = share * (padded[..., :-2] + padded[..., 2:]) + (1 - 2 * share) * noise
+    padded = pad(noise, (0, 0, 1, 1), mode="reflect")
+    return share * (padded[..., :-2, :] + padded[..., 2:, :]) + (1 - 2 * share) * noise

@@ -1,10 +1,13 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""Tables from which the bright stars of a population of any age are drawn fast, the rest as their mean light."""
+"""Tables from which the bright stars of populations of any age are drawn fast, the rest as their mean light."""
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch.nn.functional import embedding
 
+from clustercnn.simulation.random_numbers import RandomTensors
 from clustercnn.stellar.imf import get_imf
 from clustercnn.stellar.isochrones import IsochroneGrid, warn_of_missing_masses
 
@@ -16,18 +19,11 @@ RAREST = 1e-7  # stars per Msun: rarer ones take the place of the most evolved s
 
 @dataclass
 class DrawnStars:
-    """Bright stars of one population, and the light of its other stars."""
+    """Bright stars of some populations, and the light of their other stars."""
 
-    luminosity: np.ndarray  # (n_stars, n_bands), 1 for an absolute Vega magnitude of 0
-    other_mean: np.ndarray  # (n_bands,)
-    other_covariance: np.ndarray  # (n_bands, n_bands)
-
-    def other(self, rng):
-        """The light of the other stars with its scatter, shape (n_bands,)."""
-        # The bands' light is all but proportional where one kind of star remains: rounding makes some variances negative.
-        variance, direction = np.linalg.eigh(self.other_covariance)
-        scatter = direction @ (np.sqrt(np.maximum(variance, 0.0)) * rng.standard_normal(len(variance)))
-        return np.maximum(self.other_mean + scatter, 0.0)
+    luminosity: torch.Tensor  # (n_stars, n_bands), 1 for an absolute Vega magnitude of 0
+    population: torch.Tensor  # (n_stars,), index of the population of each star, ascending
+    other: np.ndarray  # (n_populations, n_bands), light of the other stars with its scatter
 
 
 class StarTables:
@@ -48,6 +44,8 @@ class StarTables:
         Default: the shipped grid.
     imf : str or IMF
         Initial mass function.
+    device : str or `~torch.device`
+        Where stars are drawn.
 
     Examples
     --------
@@ -55,14 +53,14 @@ class StarTables:
     >>> from clustercnn.simulation.population import StarTables
     >>> tables = StarTables(["F438W", "F814W"])
     >>> age = tables.nearest_age(8.0)
-    >>> stars = tables.draw(age, mass=2e4, n_bright=500, rng=np.random.default_rng(1))
-    >>> light = stars.luminosity.sum(axis=0) + stars.other_mean
+    >>> stars = tables.draw([age], mass=[2e4], n_bright=500, rng=np.random.default_rng(1))
+    >>> light = stars.luminosity.numpy().sum(axis=0) + stars.other[0]
     >>> print((-2.5 * np.log10([light, 2e4 * tables.mean_luminosity(age)])).round(1))
-    [[-7.8 -8.7]
+    [[-7.7 -8.3]
      [-7.8 -8.6]]
     """
 
-    def __init__(self, passbands, metallicity=0.0, isochrones=None, imf="kroupa"):
+    def __init__(self, passbands, metallicity=0.0, isochrones=None, imf="kroupa", device="cpu"):
         grid = IsochroneGrid.default() if isochrones is None else isochrones
         imf = get_imf(imf)
         self.log_ages = np.asarray(grid.log_ages)
@@ -91,10 +89,13 @@ class StarTables:
             self.other_covariance[i] = _integral_to_end(product, number)
         warn_of_missing_masses(imf, lowest, luminosity[-1], self.mean_luminosity(-1) * imf.mean_mass)
         self.step = np.log(self.number[:, -1] / RAREST) / (ENTRIES - 1)
+        # One row per entry, all ages in one table: a star is one look-up.
+        stars = np.concatenate([self.mass[..., None], self.luminosity], axis=-1).reshape(-1, 1 + n_bands)
+        self._stars = torch.from_numpy(stars).to(device, torch.float32)
 
     def nearest_age(self, log_age):
         """Index of the grid age (log10 yr) next to ``log_age``."""
-        return int(np.abs(self.log_ages - log_age).argmin())
+        return np.abs(self.log_ages - np.asarray(log_age)[..., None]).argmin(axis=-1)
 
     def entry(self, age, number):
         """Index of the entry with ``number`` stars per Msun above it."""
@@ -107,19 +108,19 @@ class StarTables:
 
     def draw(self, age, mass, n_bright, rng):
         """
-        Draw the stars of a cluster.
+        Draw the stars of clusters.
 
         Stars are born one after the other until their mass, dark and faint ones included, reaches ``mass``; of these only the
-        bright ones are drawn one by one, about ``n_bright`` of them. The mass born between two of them is the sum of a geometric
-        number of masses, a few heavy ones of stars that are dead among them; a gamma distribution of the same mean and variance
-        stands for it.
+        bright ones are drawn one by one, about ``n_bright`` in each cluster. The mass born between two of them is the sum of a
+        geometric number of masses, a few heavy ones of stars that are dead among them; a gamma distribution of the same mean and
+        variance stands for it. The light of the others is normal, of their mean and covariance.
 
         Parameters
         ----------
-        age : int
-            Index of the age.
-        mass : float
-            Total mass of the stars born, Msun.
+        age : array_like of int
+            Indices of the ages, shape (n_clusters,).
+        mass : array_like
+            Total mass of the stars born, Msun, shape (n_clusters,).
         n_bright : int
             Expected number of stars drawn one by one.
         rng : `~numpy.random.Generator`
@@ -129,20 +130,33 @@ class StarTables:
         -------
         stars : `DrawnStars`
         """
-        cut = min(n_bright / mass, self.number[age, -1])
+        age, mass = np.asarray(age), np.asarray(mass, dtype=float)
+        cut = np.minimum(n_bright / mass, self.number[age, -1])
         last = self.entry(age, cut)
         expected = cut * mass
-        between = max(1.0 - self.bright_mass[age, last], 1e-9) / cut
+        between = np.maximum(1.0 - self.bright_mass[age, last], 1e-9) / cut
         shape = 1.0 / (1.0 + self.other_square[age, last] / cut / between**2)
-        n_max = int(expected + 6.0 * np.sqrt(expected / shape) + 10)
-        entries = self.entry(age, rng.random(n_max) * cut)
-        born = np.cumsum(self.mass[age, entries] + rng.gamma(shape, between / shape, n_max))
-        entries = entries[: np.searchsorted(born, mass)]
-        return DrawnStars(
-            self.luminosity[age, entries],
-            mass * self.other_mean[age, last],
-            mass * self.other_covariance[age, last],
+        other = mass[:, None] * self.other_mean[age, last] + self._scatter(mass[:, None, None] * self.other_covariance[age, last], rng)
+
+        device = self._stars.device
+        # The number of stars varies by its own chance and by that of all the masses.
+        n_max = int(np.max(expected + 6.0 * np.sqrt(expected * (1.0 + cut * self.other_square[age, 0])), initial=0.0) + 10)
+        cut, shape, scale, mass, step, first = (
+            torch.from_numpy(values).to(device, torch.float32)[:, None]
+            for values in (cut, shape, between / shape, mass, self.step[age], age * ENTRIES)
         )
+        random = RandomTensors(rng, device)
+        number = random.uniform(len(age), n_max) * cut
+        entry = (torch.log(number.clamp_min_(RAREST) / RAREST) / step).round_().clamp_(max=ENTRIES - 1)
+        stars = embedding((entry + first).long(), self._stars)
+        born = torch.cumsum(stars[..., 0] + scale * random.gamma(shape.expand(-1, n_max)), dim=1)
+        population, place = torch.nonzero(born < mass, as_tuple=True)
+        return DrawnStars(stars[population, place, 1:], population, np.maximum(other, 0.0))
+
+    def _scatter(self, covariance, rng):
+        # The bands' light is all but proportional where one kind of star remains: rounding makes some variances negative.
+        variance, direction = np.linalg.eigh(covariance)
+        return np.einsum("nij,nj->ni", direction, np.sqrt(np.maximum(variance, 0.0)) * rng.standard_normal(variance.shape))
 
 
 def _integral_to_end(values, number):

@@ -5,28 +5,34 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from torch.nn.functional import embedding
 
-from clustercnn.psf import PSF, builtin_psf
+from clustercnn.psf import PSF, as_psf, builtin_psf
 
-__all__ = ["Renderer", "band_psfs"]
+__all__ = ["FREQUENCY_STEP", "Renderer", "band_psfs"]
 
 # The spreading kernel of a non-uniform FFT, exp(beta (sqrt(1 - z^2) - 1)), on `WIDTH` points of a grid `FINE` times finer than
 # the native pixels. Bilinear spreading would leave errors of several per cent of a star's peak.
 WIDTH = 6
 BETA = 11.5
 FINE = 2
+PHASES = 4096  # of a star between two fine pixels: 1/16000 of a native pixel at most is lost
+FREQUENCY_STEP = 1 / 512  # of the transforms of smooth profiles, cycles per native pixel
+CACHED_PIXELS = 800_000  # of fine grids at once
 
 
-def band_psfs(psf, instrument):
+def band_psfs(psf, instrument, position=None):
     """
     The PSF of each band of an instrument, checked.
 
     Parameters
     ----------
-    psf : dict of `~clustercnn.psf.PSF` or None
-        One per band; None for the built-in HST model.
+    psf : dict or None
+        Band -> `~clustercnn.psf.PSF`, or `~photutils.psf.GriddedPSFModel` where there is a position; None for the built-in HST model.
     instrument : `~clustercnn.instruments.Instrument`
         With the bands.
+    position : tuple of float, optional
+        ``(x, y)`` at which PSFs are taken that depend on it.
 
     Returns
     -------
@@ -36,7 +42,7 @@ def band_psfs(psf, instrument):
     Raises
     ------
     TypeError
-        If ``psf`` is no dict, or an entry of it is no PSF.
+        If ``psf`` is no dict, an entry of it is no PSF, or one depends on the position and there is none.
     ValueError
         If a band has no entry.
 
@@ -58,10 +64,17 @@ def band_psfs(psf, instrument):
     missing = [band for band in instrument.bands if band not in psf]
     if missing:
         raise ValueError(f"psf must have an entry for each band of the instrument, but has none for {missing}")
-    for band in instrument.bands:
-        if not isinstance(psf[band], PSF):
-            raise TypeError(f"psf must hold a PSF for each band, {example}, but that of {band} is a {type(psf[band]).__name__}")
-    return psf
+    return {band: _psf_at(psf[band], position, band, example) for band in instrument.bands}
+
+
+def _psf_at(psf, position, band, example):
+    if isinstance(psf, PSF):
+        return psf
+    if hasattr(psf, "grid_xypos"):  # a GriddedPSFModel; photutils is not imported for this
+        if position is None:
+            raise TypeError(f"psf of {band} depends on the position: choose one, psf={{{band!r}: as_psf(model, position=(x, y)), ...}}")
+        return as_psf(psf, position=position)
+    raise TypeError(f"psf must hold a PSF for each band, {example}, but that of {band} is a {type(psf).__name__}")
 
 
 def _spreading_kernel(distance):
@@ -106,6 +119,8 @@ class Renderer:
         One per band.
     shape : tuple of int
         ``(ny, nx)`` of the stamps.
+    device : str or `~torch.device`
+        Where the tensors live.
 
     Notes
     -----
@@ -124,21 +139,32 @@ class Renderer:
     torch.Size([1, 2, 32, 32])
     """
 
-    def __init__(self, psfs, shape):
+    def __init__(self, psfs, shape, device="cpu"):
         self.shape = tuple(int(n) for n in shape)
         self.n_bands = len(psfs)
+        self.device = torch.device(device)
         # How far a star reaches, in native pixels: half the PSF and half a pixel.
         self.reach = max(int(np.ceil(max(psf.data.shape) / psf.oversampling / 2 + 0.5)) for psf in psfs)
         self.padded = tuple(_fast_length(n + 2 * self.reach) for n in self.shape)
         ny, nx = (FINE * n for n in self.padded)
         fine_y, fine_x = np.fft.fftfreq(ny), np.fft.rfftfreq(nx)  # cycles per fine pixel
-        self.frequency_y = torch.from_numpy(fine_y * FINE).float()  # cycles per native pixel
-        self.frequency_x = torch.from_numpy(fine_x * FINE).float()
+        self.frequency_y = torch.from_numpy(fine_y * FINE).float().to(device)  # cycles per native pixel
+        self.frequency_x = torch.from_numpy(fine_x * FINE).float().to(device)
         unspread = 1.0 / (_spreading_kernel_transform(fine_y)[:, None] * _spreading_kernel_transform(fine_x))
         otf = np.stack([psf.otf(fine_y[:, None] * FINE, fine_x[None, :] * FINE) for psf in psfs])
         # What a star's spread light is multiplied by, and what smooth light is multiplied by before it joins it.
-        self.transfer = torch.from_numpy(otf * unspread).to(torch.complex64)
-        self.spread = torch.from_numpy(1.0 / unspread).float()
+        self.transfer = torch.from_numpy(otf * unspread).to(device, torch.complex64)
+        self.spread = torch.from_numpy(1.0 / unspread).float().to(device)
+        # Tables of the spreading: weights for each phase of a star between two fine pixels, and the columns and (starts of) rows
+        # that they go to, wrapped around the edges of the fine grid.
+        phase = torch.arange(PHASES + 1, dtype=torch.float64) / PHASES
+        weights = _spreading_kernel(torch.arange(WIDTH) - WIDTH / 2 + phase[:, None])
+        # Their sum varies with the phase by a few parts in a million, and so would the stars' flux.
+        self._weights = (weights / weights.sum(dim=1, keepdim=True)).float().to(device)
+        steps = torch.arange(-WIDTH, max(ny, nx) + WIDTH)[:, None] + torch.arange(WIDTH)
+        self._rows, self._columns = ((steps % ny) * nx).to(device), (steps % nx).to(device)
+        # On a CPU few stamps at a time, so that their fine grids stay in its cache.
+        self._stamps_at_once = max(1, CACHED_PIXELS // (self.n_bands * ny * nx)) if self.device.type == "cpu" else None
 
     def __call__(self, x, y, flux, stamp, n_stamps, smooth=None, blur=None):
         """
@@ -155,7 +181,8 @@ class Renderer:
         n_stamps : int
             Number of stamps.
         smooth : tuple of `~torch.Tensor`, optional
-            Light that follows a smooth profile: the profiles' transforms by `profile_transform`, and their rates, shape
+            Light that follows smooth circular profiles: their Hankel transforms at frequencies 0, 1/512, 2/512 ... cycles per native
+            pixel, shape (n_stamps, n_frequencies); their centres in native pixels, shape (n_stamps, 2); and their rates, shape
             (n_stamps, n_bands).
         blur : `~torch.Tensor`, optional
             Variance (native pixels squared, per axis) of an extra Gaussian blur of each stamp, shape (n_stamps,).
@@ -165,14 +192,25 @@ class Renderer:
         pixels : `~torch.Tensor`
             Rates, float32, shape (n_stamps, n_bands, ny, nx).
         """
-        light = torch.fft.rfft2(self._spread(x, y, flux, stamp, n_stamps))
-        if smooth is not None:
-            profile, rate = smooth
-            profile = profile * self.spread
-            for band in range(self.n_bands):
-                light[:, band] += profile * rate[:, band, None, None]
-        light *= self.transfer
-        return self._sample(light, blur)
+        if bool((stamp[1:] < stamp[:-1]).any()):
+            order = torch.argsort(stamp, stable=True)
+            x, y, flux, stamp = x[order], y[order], flux[:, order], stamp[order]
+        step = self._stamps_at_once or n_stamps
+        starts = torch.arange(0, n_stamps, step, device=self.device)
+        first = [*torch.searchsorted(stamp, starts).tolist(), len(stamp)]
+        pixels = torch.empty(n_stamps, self.n_bands, *self.shape, device=self.device)
+        for i, start in enumerate(starts.tolist()):
+            stars, stamps = slice(first[i], first[i + 1]), slice(start, min(start + step, n_stamps))
+            n = stamps.stop - start
+            light = torch.fft.rfft2(self._spread(x[stars], y[stars], flux[:, stars], stamp[stars] - start, n))
+            if smooth is not None:
+                radial, centre, rate = (part[stamps] for part in smooth)
+                profile = self._profiles(radial, centre)
+                for band in range(self.n_bands):
+                    light[:, band].addcmul_(profile, rate[:, band, None, None].to(profile.dtype))
+            light *= self.transfer
+            pixels[stamps] = self._sample(light, None if blur is None else blur[stamps])
+        return pixels
 
     def _spread(self, x, y, flux, stamp, n_stamps):
         """Stars to a fine periodic grid, shape (n_stamps, n_bands, fine ny, fine nx)."""
@@ -180,54 +218,45 @@ class Renderer:
         inside = (x > -self.reach) & (x < self.shape[1] - 1 + self.reach) & (y > -self.reach) & (y < self.shape[0] - 1 + self.reach)
         if not bool(inside.all()):
             x, y, flux, stamp = x[inside], y[inside], flux[:, inside], stamp[inside]
-        u, v = FINE * (x + self.reach), FINE * (y + self.reach)
-        steps = torch.arange(WIDTH)
-        first_u = torch.ceil(u - WIDTH / 2)
-        first_v = torch.ceil(v - WIDTH / 2)
-        weight_u = _spreading_kernel(first_u[:, None] + steps - u[:, None])
-        weight_v = _spreading_kernel(first_v[:, None] + steps - v[:, None])
-        # Their sum varies with the phase by a few parts in a million, and so would the stars' flux.
-        weight_u = (weight_u / weight_u.sum(dim=1, keepdim=True)).float()
-        weight_v = (weight_v / weight_v.sum(dim=1, keepdim=True)).float()
-        column = (first_u.long()[:, None] + steps) % nx
-        row = (first_v.long()[:, None] + steps) % ny
-        index = ((stamp[:, None] * ny + row) * nx)[:, :, None] + column[:, None, :]
-        weight = weight_v[:, :, None] * weight_u[:, None, :]
-        grid = torch.zeros(self.n_bands, n_stamps * ny * nx)
+        column, weight_x = self._footprint(x, self._columns)
+        row, weight_y = self._footprint(y, self._rows)
+        index = ((row + stamp[:, None] * (ny * nx))[:, :, None] + column[:, None, :]).reshape(-1)
+        weight = weight_y[:, :, None] * weight_x[:, None, :]
+        grid = torch.zeros(self.n_bands, n_stamps * ny * nx, device=self.device)
         for band in range(self.n_bands):
-            grid[band].scatter_add_(0, index.reshape(-1), (weight * flux[band].float()[:, None, None]).reshape(-1))
+            grid[band].scatter_add_(0, index, (weight * flux[band].float()[:, None, None]).reshape(-1))
         return grid.reshape(self.n_bands, n_stamps, ny, nx).transpose(0, 1)
 
-    def profile_transform(self, radial, step, x, y):
-        """
-        Transform of circular profiles of unit flux at (x, y).
+    def _footprint(self, position, places):
+        """The places and weights of stars along one axis, each of shape (n_stars, WIDTH)."""
+        # Positions near the edge of a wide field need more digits than float32 has; the phase does not.
+        left = FINE * (position.double() + self.reach) - WIDTH / 2
+        first = torch.ceil(left)
+        phase = torch.round((first - left) * PHASES).long()
+        return embedding(first.long() + WIDTH, places), embedding(phase, self._weights)
 
-        Parameters
-        ----------
-        radial : `~torch.Tensor`
-            The profiles' Hankel transforms at frequencies 0, step, 2 step ... (cycles per native pixel), shape (n_stamps, n_frequencies).
-        step : float
-            The step in frequency.
-        x, y : `~torch.Tensor`
-            The centres in native pixels, shape (n_stamps,).
-
-        Returns
-        -------
-        transform : `~torch.Tensor`
-            Complex, shape ``(n_stamps, *grid)``.
-        """
-        frequency = torch.sqrt(self.frequency_y[:, None] ** 2 + self.frequency_x**2)
-        place = (frequency / step).clamp_max(radial.shape[1] - 2).reshape(-1)
+    def _profiles(self, radial, centre):
+        """Transforms of smooth circular profiles, as those of the spread stars, shape (n_stamps, fine ny, fine nx / 2 + 1)."""
+        half = len(self.frequency_y) // 2 + 1  # an amplitude depends on the size of the frequencies alone
+        frequency = torch.sqrt(self.frequency_y[:half, None] ** 2 + self.frequency_x**2)
+        place = (frequency / FREQUENCY_STEP).clamp_max(radial.shape[1] - 2)
         index = place.long()
-        amplitude = torch.lerp(radial[:, index], radial[:, index + 1], place - index).reshape(len(radial), *frequency.shape)
-        shift_y = torch.exp(-2j * np.pi * (y.float() + self.reach)[:, None] * self.frequency_y)
-        shift_x = torch.exp(-2j * np.pi * (x.float() + self.reach)[:, None] * self.frequency_x)
+        start, end = radial[:, index.reshape(-1)], radial[:, index.reshape(-1) + 1]
+        amplitude = torch.lerp(start, end, (place - index).reshape(-1)).reshape(len(radial), *frequency.shape) * self.spread[:half]
+        amplitude = torch.cat([amplitude, amplitude[:, 1:-1].flip(1)], dim=1)
+        shift_x, shift_y = (
+            torch.polar(torch.ones_like(angle), angle)
+            for angle in (
+                -2 * np.pi * (centre[:, axis, None].float() + self.reach) * frequency
+                for axis, frequency in enumerate((self.frequency_x, self.frequency_y))
+            )
+        )
         return amplitude * (shift_y[:, :, None] * shift_x[:, None, :])
 
     def _gaussian(self, variance):
         """Transform of Gaussians of the given variances, shape (n_stamps, native ny, fine nx / 2 + 1)."""
         exponent = -2 * np.pi**2 * variance.float()
-        in_y = torch.exp(exponent[:, None] * torch.fft.fftfreq(self.padded[0]) ** 2)
+        in_y = torch.exp(exponent[:, None] * torch.fft.fftfreq(self.padded[0], device=self.device) ** 2)
         in_x = torch.exp(exponent[:, None] * self.frequency_x**2)
         return in_y[:, :, None] * in_x[:, None, :]
 

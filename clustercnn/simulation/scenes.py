@@ -1,40 +1,81 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""What shines in a stamp, before any pixel: positions and rates of the stars of a cluster, drawn fast."""
+"""What shines in stamps, before any pixel: positions and rates of the stars of clusters, drawn fast."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from clustercnn.profiles import get_profile
 from clustercnn.simulation.population import StarTables
+from clustercnn.simulation.random_numbers import RandomTensors
+from clustercnn.simulation.render import FREQUENCY_STEP
 from clustercnn.stellar.extinction import band_extinction
 
-__all__ = ["ClusterScenes", "Scene", "SmoothLight", "render_scenes"]
+__all__ = ["ClusterScenes", "Scenes"]
 
 BRIGHT_STARS = 800  # drawn one by one in each cluster, the others are their mean light with its scatter
 GAMMAS = np.round(np.arange(2.2, 3.501, 0.05), 2)  # EFF slopes
 HIGHEST_FREQUENCY = 4.0  # cycles per half-light radius; an EFF profile has no power beyond
+OWN_STEP = 0.01  # cycles per half-light radius, of tabulated transforms
+QUANTILES = 1024  # of tabulated radii
 
 
 @dataclass
-class Scene:
-    """Stars, and light that follows a smooth profile, in one stamp; rates in electron/s, lengths in native pixels."""
+class Scenes:
+    """
+    The light of some stamps: stars, and light that follows a smooth profile; rates in electron/s, lengths in native pixels.
 
-    x: np.ndarray
-    y: np.ndarray
-    rate: np.ndarray  # (n_stars, n_bands)
-    smooth_rate: np.ndarray  # (n_bands,)
-    centre: tuple = (0.0, 0.0)
-    radius: float = 1.0
-    gamma: int = 0  # index in GAMMAS
-    blur: float = 0.0  # variance of an extra Gaussian blur, pixel^2 per axis
-    coordinates: np.ndarray = field(default=None)  # of the cluster, if there is one
+    The arrays of stars are tensors on the device of the stream, the others are numpy's.
+    """
+
+    x: torch.Tensor  # (n_stars,)
+    y: torch.Tensor
+    rate: torch.Tensor  # (n_bands, n_stars)
+    stamp: torch.Tensor  # (n_stars,), index of the stamp
+    centre: np.ndarray  # (n_stamps, 2), of the smooth light
+    smooth_rate: np.ndarray  # (n_stamps, n_bands)
+    radius: np.ndarray  # (n_stamps,)
+    gamma: np.ndarray  # (n_stamps,), index in GAMMAS
+
+    @classmethod
+    def of_stars(cls, x, y, rate, stamp, centre, device):
+        """Of stars alone: arrays of shape (n_stars,), rate (n_stars, n_bands); ``centre`` is only carried along."""
+        n_stamps = len(centre)
+        stars = (torch.from_numpy(np.asarray(values)).to(device, torch.float32) for values in (x, y, np.transpose(rate)))
+        smooth_rate = np.zeros((n_stamps, np.shape(rate)[1]))
+        stamp = torch.from_numpy(np.asarray(stamp)).to(device)
+        return cls(*stars, stamp, centre, smooth_rate, np.ones(n_stamps), np.zeros(n_stamps, dtype=int))
+
+    @classmethod
+    def join(cls, parts, n_stamps):
+        """
+        One object of several ones.
+
+        Parameters
+        ----------
+        parts : list of tuple
+            `Scenes`, and the indices of their stamps among all, an array.
+        n_stamps : int
+            How many stamps there are in all.
+        """
+        first = parts[0][0]
+        joined = cls(
+            torch.cat([scenes.x for scenes, _ in parts]),
+            torch.cat([scenes.y for scenes, _ in parts]),
+            torch.cat([scenes.rate for scenes, _ in parts], dim=1),
+            torch.cat([torch.from_numpy(rows).to(scenes.stamp.device)[scenes.stamp] for scenes, rows in parts]),
+            np.zeros((n_stamps, 2)), np.zeros((n_stamps, first.smooth_rate.shape[1])), np.ones(n_stamps), np.zeros(n_stamps, dtype=int),
+        )
+        for scenes, rows in parts:
+            for name in ("centre", "smooth_rate", "radius", "gamma"):
+                getattr(joined, name)[rows] = getattr(scenes, name)
+        return joined
 
 
 class ClusterScenes:
     """
-    Draw the scenes of clusters.
+    Draw the scenes of clusters, and render scenes.
 
     Parameters
     ----------
@@ -46,112 +87,104 @@ class ClusterScenes:
         Rate of a star of absolute magnitude 0, electron/s, shape (n_bands,).
     metallicity, isochrones, imf
         As in `~clustercnn.simulation.population.StarTables`.
+    device : str or `~torch.device`
+        Where stars are drawn.
     """
 
-    def __init__(self, space, instrument, rates, metallicity=0.0, isochrones=None, imf="kroupa"):
+    def __init__(self, space, instrument, rates, metallicity=0.0, isochrones=None, imf="kroupa", device="cpu"):
         self.space = space
-        self.tables = StarTables(instrument.passbands, metallicity, isochrones, imf)
+        self.device = torch.device(device)
+        self.tables = StarTables(instrument.passbands, metallicity, isochrones, imf, device)
         self.rates = rates
         self.extinction = band_extinction(instrument.passbands)
         self.pixel_scale = instrument.pixel_scale.to_value("arcsec / pix")
-        self.profiles = [get_profile("eff", gamma=float(gamma)) for gamma in GAMMAS]
+        profiles = [get_profile("eff", gamma=float(gamma)) for gamma in GAMMAS]
+        own = np.arange(0.0, HIGHEST_FREQUENCY, OWN_STEP)
+        transforms = np.stack([profile.transform(own) for profile in profiles])
+        transforms[:, -1] = 0.0
+        # Radii are tabulated against the root of the light within, in which they are smooth down to the centre.
+        radii = np.stack([profile.radius(np.linspace(0.0, 1.0, QUANTILES + 1) ** 2) for profile in profiles])
+        self._transforms, self._radii = (torch.from_numpy(table).to(device, torch.float32) for table in (transforms, radii))
+        self._frequency = torch.arange(0.0, 1.5, FREQUENCY_STEP, device=device)
 
     def physical(self, coordinates):
-        """Index of the nearest age, A_V (mag), mass (Msun) and half-light radius (native pixels) of coordinates."""
+        """Index of the nearest age, A_V (mag), mass (Msun) and half-light radius (native pixels) of coordinates (..., 4)."""
         values = self.space.from_coordinates(coordinates)
         age = self.tables.nearest_age(np.log10(values["age"].to_value("yr")))
         radius = values["half_light_radius"].to_value("arcsec") / self.pixel_scale
         return age, values["a_v"].to_value("mag"), values["mass"].to_value("solMass"), radius
 
     def dimming(self, a_v):
-        """Factor that dust leaves of the light, shape (n_bands,)."""
-        return 10 ** (-0.4 * a_v * self.extinction)
+        """Factor that dust leaves of the light, shape (..., n_bands)."""
+        return 10 ** (-0.4 * np.multiply.outer(a_v, self.extinction))
 
-    def cluster(self, coordinates, centre, rng):
+    def clusters(self, coordinates, centre, stars_rng, positions_rng):
         """
-        The scene of one cluster.
+        The scenes of clusters.
 
         Parameters
         ----------
         coordinates : `~numpy.ndarray`
-            A point of the space, shape (4,).
-        centre : tuple of float
-            ``(x, y)`` in pixels.
-        rng : `~numpy.random.Generator`
-            Source of randomness.
+            Points of the space, shape (n, 4).
+        centre : `~numpy.ndarray`
+            ``(x, y)`` in pixels, shape (n, 2).
+        stars_rng, positions_rng : `~numpy.random.Generator`
+            Sources of randomness for the stars, and for the profiles and the places in them.
 
         Returns
         -------
-        scene : `Scene`
+        scenes : `Scenes`
         """
         age, a_v, mass, radius = self.physical(coordinates)
-        gamma = int(rng.integers(len(GAMMAS)))
-        stars = self.tables.draw(age, mass, BRIGHT_STARS, rng)
-        x, y = self.profiles[gamma].sample(len(stars.luminosity), rng)
+        gamma = positions_rng.integers(len(GAMMAS), size=len(age))
+        stars = self.tables.draw(age, mass, BRIGHT_STARS, stars_rng)
         rates = self.rates * self.dimming(a_v)
-        return Scene(
-            centre[0] + radius * x,
-            centre[1] + radius * y,
-            stars.luminosity * rates,
-            stars.other(rng) * rates,
+        on_device = [torch.from_numpy(v).to(self.device, torch.float32) for v in (centre[:, 0], centre[:, 1], radius, rates.T)]
+        x, y, scale, factor = (values[..., stars.population] for values in on_device)
+        r, angle = RandomTensors(positions_rng, self.device).uniform(2, len(stars.population))
+        r, angle = scale * self._radius(torch.from_numpy(gamma).to(self.device)[stars.population], r), 2 * np.pi * angle
+        return Scenes(
+            x + r * torch.cos(angle),
+            y + r * torch.sin(angle),
+            stars.luminosity.T * factor,
+            stars.population,
             centre,
+            stars.other * rates,
             radius,
             gamma,
-            coordinates=coordinates,
         )
 
+    def _radius(self, gamma, fraction):
+        """Radii that enclose fractions of the light of EFF profiles, in half-light radii; tensors of one shape."""
+        place = torch.sqrt(fraction) * QUANTILES
+        index = place.long()
+        row = gamma * (QUANTILES + 1) + index
+        table = self._radii.reshape(-1)
+        return torch.lerp(table[row], table[row + 1], place - index)
 
-class SmoothLight:
-    """
-    Transforms of the EFF profiles in `GAMMAS`, tabulated once.
+    def render(self, scenes, renderer, blur=None):
+        """
+        Noiseless pixels.
 
-    Parameters
-    ----------
-    profiles : sequence of `~clustercnn.profiles.Profile`
-        One per entry of `GAMMAS`.
-    """
+        Parameters
+        ----------
+        scenes : `Scenes`
+            Of n stamps.
+        renderer : `~clustercnn.simulation.render.Renderer`
+            For the stamps' shape and PSF, on the same device.
+        blur : `~numpy.ndarray`, optional
+            Variance of an extra Gaussian blur, pixel^2 per axis, shape (n,).
 
-    step = 1 / 512  # cycles per native pixel
-    _own_step = 0.01  # cycles per half-light radius
-
-    def __init__(self, profiles):
-        self._own = np.arange(0.0, HIGHEST_FREQUENCY, self._own_step)
-        self._table = np.stack([profile.transform(self._own) for profile in profiles])
-        self._table[:, -1] = 0.0
-        self._frequency = np.arange(0.0, 1.5, self.step)
-
-    def radial(self, scenes):
-        """Transforms on a grid of frequencies in cycles per native pixel, shape (n_scenes, n_frequencies)."""
-        rows = np.empty((len(scenes), len(self._frequency)), dtype=np.float32)
-        for row, scene in zip(rows, scenes, strict=True):
-            row[:] = np.interp(self._frequency * scene.radius, self._own, self._table[scene.gamma])
-        return torch.from_numpy(rows)
-
-
-def render_scenes(scenes, renderer, smooth_light):
-    """
-    Noiseless pixels of scenes.
-
-    Parameters
-    ----------
-    scenes : list of `Scene`
-        One per stamp.
-    renderer : `~clustercnn.simulation.render.Renderer`
-        For the stamps' shape and PSF.
-    smooth_light : `SmoothLight`
-        Transforms of the smooth profiles.
-
-    Returns
-    -------
-    pixels : `~torch.Tensor`
-        Rates, float32, shape (n, n_bands, ny, nx).
-    """
-    x = torch.from_numpy(np.concatenate([scene.x for scene in scenes]))
-    y = torch.from_numpy(np.concatenate([scene.y for scene in scenes]))
-    rate = torch.from_numpy(np.concatenate([scene.rate for scene in scenes]).T.astype(np.float32))
-    stamp = torch.repeat_interleave(torch.tensor([len(scene.x) for scene in scenes]))
-    centre = torch.tensor([scene.centre for scene in scenes])
-    smooth_rate = torch.from_numpy(np.stack([scene.smooth_rate for scene in scenes]).astype(np.float32))
-    profile = renderer.profile_transform(smooth_light.radial(scenes), smooth_light.step, centre[:, 0], centre[:, 1])
-    blur = torch.tensor([scene.blur for scene in scenes])
-    return renderer(x, y, rate, stamp, len(scenes), (profile, smooth_rate), blur)
+        Returns
+        -------
+        pixels : `~torch.Tensor`
+            Rates, float32, shape (n, n_bands, ny, nx).
+        """
+        centre, rate, radius = (
+            torch.from_numpy(values).to(self.device, torch.float32) for values in (scenes.centre, scenes.smooth_rate, scenes.radius)
+        )
+        place = (self._frequency * radius[:, None] / OWN_STEP).clamp_max(self._transforms.shape[1] - 1.001)
+        index, rows = place.long(), self._transforms[torch.from_numpy(scenes.gamma).to(self.device)]
+        radial = torch.lerp(rows.gather(1, index), rows.gather(1, index + 1), place - index)
+        blur = None if blur is None else torch.from_numpy(blur).to(self.device, torch.float32)
+        return renderer(scenes.x, scenes.y, scenes.rate, scenes.stamp, len(radius), (radial, centre, rate), blur)

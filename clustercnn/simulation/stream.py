@@ -1,21 +1,28 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """MockStream: an endless, seeded stream of labelled stamps to train on."""
 
+from itertools import count
+
 import numpy as np
 import torch
 from astropy import units as u
 
 from clustercnn.parameters import positive_quantity
 from clustercnn.simulation.background import BackgroundFields, star_rates
-from clustercnn.simulation.negatives import NEGATIVES, draw_negative
-from clustercnn.simulation.noise import Detector
+from clustercnn.simulation.negatives import NEGATIVE_KINDS, NEGATIVES, draw_negatives
+from clustercnn.simulation.noise import Detector, add_noise, correlate
+from clustercnn.simulation.random_numbers import RandomTensors
 from clustercnn.simulation.render import Renderer, band_psfs
-from clustercnn.simulation.scenes import ClusterScenes, SmoothLight, render_scenes
+from clustercnn.simulation.scenes import ClusterScenes, Scenes
+from clustercnn.simulation.shards import write_shards
 from clustercnn.simulation.visibility import APERTURE_RADIUS, Visibility
 
 __all__ = ["MockStream"]
 
-CHUNK = 32  # samples are simulated in groups that start at multiples of this, so that no rounding depends on the batch
+# Samples are simulated in chunks of these sizes, which start at multiples of them: what a sample is depends on no batch.
+CHUNKS = {"cpu": 32, "cuda": 1024}
+# Every chunk has a generator for each of these; changing one of them leaves the others as they are.
+STREAMS = ("labels", "backgrounds", "stars", "positions", "negatives", "exposures", "photons", "readout")
 JITTER = 0.5  # pixels: a source lies up to this far from the stamp's centre along each axis
 BLUR = 0.08  # pixel^2: largest variance of the extra blur that stands for focus changes
 
@@ -23,6 +30,9 @@ BLUR = 0.08  # pixel^2: largest variance of the extra blur that stands for focus
 class MockStream:
     """
     An endless sequence of simulated stamps with their labels; sample i depends on the seed and i alone.
+
+    On a CPU any batches and any number of workers give the same samples, bit for bit. On a GPU the samples are others, of the same
+    distribution.
 
     Parameters
     ----------
@@ -32,10 +42,11 @@ class MockStream:
         Bands, pixel scale, zero points, exposures, noise.
     psf : dict of `~clustercnn.psf.PSF`, optional
         One per band; default: the built-in HST model.
-    background : `~clustercnn.simulation.BackgroundFields`, optional
-        Default: a pool of synthetic discs.
+    background : `~clustercnn.simulation.BackgroundFields` or `~clustercnn.simulation.MosaicBackground`, optional
+        Default: a pool of synthetic discs. Before a real mosaic, which holds its noise already, only the clusters' own photons add
+        noise, and ``depth_scatter`` and ``noise_correlation`` must be 0.
     negatives : dict, optional
-        Kinds of negatives and their shares; default `~clustercnn.simulation.negatives.NEGATIVES`.
+        Kinds of negatives and their shares, which are normalised; default `~clustercnn.simulation.NEGATIVES`.
     rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
         The seed of the stream.
     shape : tuple of int
@@ -48,6 +59,8 @@ class MockStream:
         Each band of each stamp is exposed longer or shorter by up to this many dex, for networks that must not know the depth.
     noise_correlation : float
         Each stamp's noise is correlated between neighbouring pixels by up to this much, see `Detector.expose`.
+    device : str or `~torch.device`
+        Where all of it is done, and where the batches are: ``"cpu"`` or ``"cuda"``.
 
     Examples
     --------
@@ -76,9 +89,14 @@ class MockStream:
         positive_fraction=0.6,
         depth_scatter=0.0,
         noise_correlation=0.0,
+        device="cpu",
     ):
         if not 0.0 <= positive_fraction <= 1.0:
             raise ValueError(f"positive_fraction must lie in 0..1, not {positive_fraction}")
+        self.device = torch.device(device)
+        if self.device.type not in CHUNKS:
+            raise ValueError(f"device must be one of {tuple(CHUNKS)}, not {device!r}")
+        self.chunk_size = CHUNKS[self.device.type]
         self.space = space
         self.instrument = instrument
         self.shape = tuple(int(n) for n in shape)
@@ -87,6 +105,12 @@ class MockStream:
         self.depth_scatter = depth_scatter
         self.noise_correlation = noise_correlation
         self.negatives = dict(NEGATIVES if negatives is None else negatives)
+        if unknown := [kind for kind in self.negatives if kind not in NEGATIVE_KINDS]:
+            raise ValueError(f"negatives must be of the kinds {NEGATIVE_KINDS}, not {unknown}")
+        shares = np.array(list(self.negatives.values()), dtype=float)
+        if not (len(shares) and np.all(shares >= 0) and 0 < shares.sum() < np.inf):
+            raise ValueError(f"negatives must have shares of 0 or more, not all 0, such as {NEGATIVES}, not {self.negatives}")
+        self._shares = np.cumsum(shares) / shares.sum()
         seed = _seed_sequence(rng)
         # the sequence is SeedSequence(seed, spawn_key=spawn_key)
         self.seed, self.spawn_key = _plain_integers(seed.entropy), _plain_integers(seed.spawn_key)
@@ -95,16 +119,18 @@ class MockStream:
         psf = band_psfs(psf, instrument)
         if background is None:
             background = BackgroundFields.discs(instrument, rng=backgrounds, distance=self.distance, psf=psf)
-        if len(background.fields[0]) != len(instrument.bands):
-            raise ValueError(
-                f"background must have the {len(instrument.bands)} bands of the instrument, not {len(background.fields[0])}"
-            )
+        if background.n_bands != len(instrument.bands):
+            raise ValueError(f"background must have the {len(instrument.bands)} bands of the instrument, not {background.n_bands}")
+        if background.noisy and (depth_scatter or noise_correlation):
+            raise ValueError("depth_scatter and noise_correlation must be 0 before a background that holds its noise already")
         self.background = background
-        self._clusters = ClusterScenes(space, instrument, star_rates(instrument, self.distance))
-        self._smooth_light = SmoothLight(self._clusters.profiles)
-        self._renderer = Renderer([psf[band] for band in instrument.bands], self.shape)
-        self._detector = Detector.from_instrument(instrument)
-        self._visibility = Visibility(self._detector, self.shape)
+        self._clusters = ClusterScenes(space, instrument, star_rates(instrument, self.distance), device=device)
+        self._renderer = Renderer([psf[band] for band in instrument.bands], self.shape, device)
+        detector = Detector.from_instrument(instrument)
+        self._exposure, self._sky, self._read_variance = (
+            torch.from_numpy(values).to(device, torch.float32) for values in (detector.exposure, detector.sky, detector.read_variance)
+        )
+        self._visibility = Visibility(detector, self.shape, device=device)
 
     @property
     def contract(self):
@@ -146,43 +172,101 @@ class MockStream:
         """
         if start < 0 or size < 1:
             raise ValueError(f"start must be 0 or more and size at least 1, not {start} and {size}")
-        first = start - start % CHUNK
-        chunks = [self._chunk(i) for i in range(first, start + size, CHUNK)]
+        first = start - start % self.chunk_size
+        chunks = [self._chunk(i) for i in range(first, start + size, self.chunk_size)]
         joined = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         return {name: values[start - first : start - first + size] for name, values in joined.items()}
 
+    def batches(self, size, start=0, stop=None):
+        """
+        An iterable of batches for `torch.utils.data.DataLoader`, whose workers share them out among themselves.
+
+        Parameters
+        ----------
+        size : int
+            Samples in a batch.
+        start, stop : int
+            Index of the first batch, and that before which to stop; None for no end.
+
+        Returns
+        -------
+        batches : `~torch.utils.data.IterableDataset`
+            Of dicts as from `batch`. In a loader with ``batch_size=None`` they come in the same order for any number of workers.
+
+        Examples
+        --------
+        >>> from torch.utils.data import DataLoader
+        >>> loader = DataLoader(stream.batches(128), batch_size=None, num_workers=2)  # doctest: +SKIP
+        """
+        return _Batches(self, size, start, stop)
+
+    def write(self, n, directory, shard_size=8192, progress=True):
+        """
+        Write the first ``n`` samples to a directory as a fixed set; see `~clustercnn.simulation.write_shards`.
+
+        Returns
+        -------
+        shards : `~clustercnn.simulation.MockShards`
+            Which can take the place of the stream.
+        """
+        return write_shards(self, n, directory, shard_size, progress)
+
     def _chunk(self, start):
-        generators = [np.random.Generator(np.random.Philox(key=self._key, counter=[0, 0, i, 0])) for i in range(start, start + CHUNK)]
-        scenes = [self._scene(rng) for rng in generators]
-        background = torch.from_numpy(np.stack([self.background.stamp(self.shape, rng) for rng in generators]))
-        light = render_scenes(scenes, self._renderer, self._smooth_light)
-        rates = (light + background).numpy()
-        depth, pixels = np.empty((CHUNK, rates.shape[1])), np.empty_like(rates)
-        for i, rng in enumerate(generators):
-            depth[i] = 10 ** (self.depth_scatter * rng.uniform(-1.0, 1.0, rates.shape[1]))
-            correlation = self.noise_correlation * rng.random()
-            pixels[i] = self._detector.scaled(depth[i]).expose(rates[i], rng, correlation)
-        is_cluster = torch.tensor([scene.coordinates is not None for scene in scenes])
-        nowhere = np.full(len(self.space), np.nan)
-        coordinates = [nowhere if scene.coordinates is None else scene.coordinates for scene in scenes]
+        n = self.chunk_size
+        rng = {
+            name: np.random.Generator(np.random.Philox(key=self._key, counter=[0, i, start, 0])) for i, name in enumerate(STREAMS)
+        }
+        middle = (np.array(self.shape[::-1]) - 1) / 2
+        centre = middle + rng["labels"].uniform(-JITTER, JITTER, (n, 2))
+        is_cluster = rng["labels"].random(n) < self.positive_fraction
+        coordinates = self.space.from_unit(rng["labels"].random((n, len(self.space))))
+        coordinates[~is_cluster] = np.nan
+        kind = np.searchsorted(self._shares, rng["labels"].random(n), side="right")
+        kind[is_cluster] = -1
+
+        rows = np.flatnonzero(is_cluster)
+        parts = [(self._clusters.clusters(coordinates[rows], centre[rows], rng["stars"], rng["positions"]), rows)]
+        for i, name in enumerate(self.negatives):
+            rows = np.flatnonzero(kind == i)
+            parts.append((draw_negatives(name, self._clusters, centre[rows], rng["negatives"]), rows))
+        light = self._clusters.render(Scenes.join(parts, n), self._renderer, BLUR * rng["labels"].random(n))
+        background = self.background.stamps(n, self.shape, rng["backgrounds"], self.device)
+        depth = 10 ** (self.depth_scatter * rng["exposures"].uniform(-1.0, 1.0, (n, len(self.instrument.bands))))
+        correlation = self.noise_correlation * rng["exposures"].random(n)
+        depth, correlation = (torch.from_numpy(values).to(self.device, torch.float32) for values in (depth, correlation))
+        visibility = self._visibility(light, background, depth, self.background.noisy)
+
+        photons, readout = (RandomTensors(rng[name], self.device) for name in ("photons", "readout"))
+        if self.background.noisy:
+            exposure = self._exposure[:, None, None]
+            pixels = background + photons.poisson(light.clamp_min(0.0) * exposure) / exposure
+        else:
+            rate = light + background
+            pixels = add_noise(rate, self._exposure * depth, self._sky, self._read_variance, photons, readout)
+            if self.noise_correlation:
+                pixels = rate + correlate(pixels - rate, correlation)
+        is_cluster = torch.from_numpy(is_cluster).to(self.device)
         return {
-            "pixels": torch.from_numpy(pixels),
-            "parameters": torch.from_numpy(np.array(coordinates, dtype=np.float32)),
+            "pixels": pixels,
+            "parameters": torch.from_numpy(coordinates).to(self.device, torch.float32),
             "is_cluster": is_cluster.float(),
-            "visibility": torch.where(is_cluster, self._visibility(light, background, torch.from_numpy(depth).float()), torch.nan),
+            "visibility": torch.where(is_cluster, visibility, torch.nan),
         }
 
-    def _scene(self, rng):
-        centre = tuple((n - 1) / 2 + jitter for n, jitter in zip(self.shape[::-1], rng.uniform(-JITTER, JITTER, 2), strict=True))
-        if rng.random() < self.positive_fraction:
-            scene = self._clusters.cluster(self.space.from_unit(rng.random(len(self.space))), centre, rng)
-        else:
-            shares = np.array(list(self.negatives.values()))
-            kind = list(self.negatives)[rng.choice(len(shares), p=shares / shares.sum())]
-            scene = draw_negative(kind, self._clusters, centre, rng)
-            scene.coordinates = None
-        scene.blur = BLUR * rng.random()
-        return scene
+
+class _Batches(torch.utils.data.IterableDataset):
+    """Batches of a stream; each worker of a loader makes every so-many-th of them."""
+
+    def __init__(self, stream, size, start, stop):
+        self.stream, self.size, self.start, self.stop = stream, size, start, stop
+
+    def __iter__(self):
+        worker = torch.utils.data.get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for i in count(self.start + first, step):
+            if self.stop is not None and i >= self.stop:
+                return
+            yield self.stream.batch(i * self.size, self.size)
 
 
 def _seed_sequence(rng):

@@ -56,6 +56,8 @@ class Visibility:
         ``(ny, nx)`` of the stamps.
     radius : float
         Radius of the circle in native pixels.
+    device : str or `~torch.device`
+        Where the stamps are.
 
     Examples
     --------
@@ -70,7 +72,7 @@ class Visibility:
     20
     """
 
-    def __init__(self, detector, shape, radius=APERTURE_RADIUS):
+    def __init__(self, detector, shape, radius=APERTURE_RADIUS, device="cpu"):
         ny, nx = shape
         centres = [((nx - 1) / 2, (ny - 1) / 2)]
         step = 2 * radius
@@ -80,22 +82,25 @@ class Visibility:
             raise ValueError(f"shape must be at least {4 * radius:g} x {2 * radius:g} pixels, to hold two circles, not {shape}")
         # The first circle is the central one, the others tile the stamp.
         masks = np.stack([aperture_weights(shape, x, y, radius).ravel() for x, y in centres])
-        self._masks = torch.from_numpy(masks.T).float()
+        self._masks = torch.from_numpy(masks.T).float().to(device)
         self._area = float(masks[0].sum())
         self._exposure, self._sky, self._read_variance = (
-            torch.from_numpy(values).float() for values in (detector.exposure, detector.sky, detector.read_variance)
+            torch.from_numpy(values).float().to(device) for values in (detector.exposure, detector.sky, detector.read_variance)
         )
 
-    def __call__(self, cluster, background, depth=1.0):
+    def __call__(self, cluster, background, depth=1.0, noisy=False):
         """
         The label.
 
         Parameters
         ----------
         cluster, background : `~torch.Tensor`
-            Noiseless rates in electron/s, shape (n, n_bands, ny, nx).
+            Rates in electron/s, noiseless (of the background: see ``noisy``), shape (n, n_bands, ny, nx).
         depth : float or `~torch.Tensor`
             Exposure over the detector's, shape (n, n_bands).
+        noisy : bool
+            Whether the background holds its photon, sky and read noise already, as a real image does. The variance of its circles is
+            then all of its noise.
 
         Returns
         -------
@@ -105,6 +110,10 @@ class Visibility:
         exposure = self._exposure * depth
         signal = (cluster.flatten(2) @ self._masks[:, 0]) * exposure
         fields = (background.flatten(2) @ self._masks) * exposure[..., None]
-        photons = (signal + fields[..., 0]).clamp_min(0.0)
-        noise = fields[..., 1:].var(dim=-1) + photons + self._area * (self._sky * exposure + self._read_variance)
+        noise = fields[..., 1:].var(dim=-1)
+        if noisy:
+            noise = noise + signal.clamp_min(0.0)
+        else:
+            photons = (signal + fields[..., 0]).clamp_min(0.0)
+            noise = noise + photons + self._area * (self._sky * exposure + self._read_variance)
         return (signal**2 / noise).sum(dim=1).sqrt()
