@@ -23,7 +23,7 @@ from machine import describe_machine, peak_memory  # noqa: E402
 from clustercnn.instruments import Instrument  # noqa: E402
 from clustercnn.profiles import get_profile  # noqa: E402
 from clustercnn.psf import builtin_psf  # noqa: E402
-from clustercnn.simulation import Renderer  # noqa: E402
+from clustercnn.simulation.render import MANY_STARS, Renderer  # noqa: E402
 
 SHAPE = (64, 64)
 MIDDLE = 31.5
@@ -98,7 +98,7 @@ def main():
     x, y = (MIDDLE + 3 * axis for axis in get_profile("eff", gamma=2.6).sample(n_stars, rng))
     flux = rng.pareto(1.2, (3, n_stars)) + 0.1
 
-    renderer = Renderer(psfs, SHAPE)
+    renderer = Renderer(psfs, SHAPE, many_stars=n_stars > MANY_STARS)
     tensors = torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(flux), torch.zeros(n_stars, dtype=torch.int64)
     ours, duration = seconds(lambda: renderer(*tensors, 1)[0].numpy())
     interpolated = [

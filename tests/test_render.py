@@ -20,7 +20,7 @@ from clustercnn.profiles import get_profile
 from clustercnn.psf import as_psf, builtin_psf
 from clustercnn.simulation import ClusterInjector, GalaxyDisc, MockStream, Renderer, SyntheticCluster
 from clustercnn.simulation.background import star_rates
-from clustercnn.simulation.render import FREQUENCY_STEP, band_psfs
+from clustercnn.simulation.render import FREQUENCY_STEP, MANY_STARS, band_psfs
 from clustercnn.simulation.scenes import GAMMAS, ClusterScenes, Scenes
 
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
@@ -114,7 +114,8 @@ def test_clusters_against_galsim(n_stars, shape, bands):
     rng = np.random.default_rng(n_stars)
     x, y = (shape[1] / 2 + 0.3 + 3 * axis for axis in get_profile("eff", gamma=2.4).sample(n_stars, rng))
     flux = rng.pareto(1.2, n_stars) + 0.1
-    image = render(Renderer([PSFS[band] for band in bands], shape), x, y, np.tile(flux, (len(bands), 1)))[0]
+    renderer = Renderer([PSFS[band] for band in bands], shape, many_stars=n_stars > MANY_STARS)
+    image = render(renderer, x, y, np.tile(flux, (len(bands), 1)))[0]
     for i, band in enumerate(bands):
         reference = galsim_image(galsim_psf(PSFS[band]), x, y, flux, shape)
         assert worst(image[i], reference) < OF_THE_PEAK
@@ -128,6 +129,27 @@ def test_stars_near_and_over_the_edge_against_galsim(band):
     peak = one(renderer, 18, 20).max()
     for x, y in [(0, 0), (-0.5, 20.2), (35.5, 39.5), (-4.3, -5.1), (41.2, 12), (17, -14.7)]:
         assert np.abs(one(renderer, x, y) - galsim_image(reference, [x], [y], [1.0], shape)).max() < OF_THE_PEAK * peak
+
+
+@pytest.mark.parametrize("sigma", [0.4, 0.5])
+def test_sharp_psfs_against_galsim(sigma):
+    """With power at more than one cycle per pixel, at any phase."""
+    psf, shape = gaussian_psf(sigma), (24, 25)
+    renderer, reference = Renderer([psf], shape), galsim_psf(psf)
+    assert renderer.fine == (4 if sigma == 0.4 else 2)
+    for x, y in np.random.default_rng(1).uniform(11.5, 12.5, (12, 2)):
+        assert worst(one(renderer, x, y), galsim_image(reference, [x], [y], [1.0], shape)) < OF_THE_PEAK
+
+
+def test_grids_agree():
+    """Stars, smooth light and blur on grids of half and of quarter pixels."""
+    rng = np.random.default_rng(3)
+    x, y, flux, stamp = rng.uniform(-5, 40, 50), rng.uniform(-5, 40, 50), rng.random((3, 50)), np.repeat([0, 1], 25)
+    keywords = {"smooth": smooth_light(get_profile("plummer"), 3.0, [[17.0, 16.2], [12.0, 20.0]], 9 * rng.random((2, 3)))}
+    keywords["blur"] = torch.tensor([0.0, 0.5])
+    half, quarter = (Renderer([PSFS[band] for band in M83.bands], (35, 34), many_stars=many) for many in (False, True))
+    images = [render(renderer, x, y, flux, stamp, 2, **keywords) for renderer in (half, quarter)]
+    assert (half.fine, quarter.fine) == (2, 4) and worst(*images) < OF_THE_PEAK
 
 
 def wide_grid():

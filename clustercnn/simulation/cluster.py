@@ -13,7 +13,7 @@ from clustercnn.images import MultiBandImage
 from clustercnn.parameters import as_quantity, positive_quantity
 from clustercnn.profiles import elliptical, get_profile
 from clustercnn.simulation.noise import Detector
-from clustercnn.simulation.render import Renderer, band_psfs
+from clustercnn.simulation.render import MANY_STARS, Renderer, band_psfs
 from clustercnn.stellar.extinction import band_extinction, covered_range, get_law, integrated_extinction
 from clustercnn.stellar.imf import get_imf
 from clustercnn.stellar.isochrones import IsochroneGrid, warn_of_missing_masses
@@ -348,7 +348,7 @@ class SyntheticCluster:
         flux = [
             10 ** (0.4 * (instrument.zero_point(band).value - self.star_magnitudes(instrument.passband(band)))) for band in instrument.bands
         ]
-        renderer = Renderer([psf[band] for band in instrument.bands], shape)
+        renderer = Renderer([psf[band] for band in instrument.bands], shape, many_stars=len(x) > MANY_STARS)
         stamp = torch.zeros(len(x), dtype=torch.int64)
         return renderer(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(np.array(flux)), stamp, 1)[0].numpy()
 

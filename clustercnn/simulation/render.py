@@ -5,20 +5,21 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch.nn.functional import embedding
 
 from clustercnn.psf import PSF, as_psf, builtin_psf
 
 __all__ = ["FREQUENCY_STEP", "Renderer", "band_psfs"]
 
-# The spreading kernel of a non-uniform FFT, exp(beta (sqrt(1 - z^2) - 1)), on `WIDTH` points of a grid `FINE` times finer than
-# the native pixels. Bilinear spreading would leave errors of several per cent of a star's peak.
-WIDTH = 6
-BETA = 11.5
-FINE = 2
+# The spreading kernel of a non-uniform FFT, exp(beta (sqrt(1 - z^2) - 1)): its width in points and its beta for grids so many times
+# finer than the native pixels. Bilinear spreading would leave errors of several per cent of a star's peak.
+KERNELS = {2: (6, 10.2), 4: (4, 10.4)}
+SHARP = 5e-4  # share of a PSF's amplitudes beyond one cycle per pixel from which on it needs the finer grid
+MANY_STARS = 30_000  # in one stamp; from here on the finer grid is faster, too, since fewer points take each star's light
 PHASES = 4096  # of a star between two fine pixels: 1/16000 of a native pixel at most is lost
 FREQUENCY_STEP = 1 / 512  # of the transforms of smooth profiles, cycles per native pixel
-CACHED_PIXELS = 800_000  # of fine grids at once
+# On a CPU as much at once as its cache holds: pixels of fine grids, and stars.
+CACHED_PIXELS = 800_000
+STARS_AT_ONCE = 4096
 
 
 def band_psfs(psf, instrument, position=None):
@@ -77,18 +78,25 @@ def _psf_at(psf, position, band, example):
     raise TypeError(f"psf must hold a PSF for each band, {example}, but that of {band} is a {type(psf).__name__}")
 
 
-def _spreading_kernel(distance):
-    """Value of the kernel at a distance in fine pixels (|distance| <= WIDTH / 2)."""
-    z = 2.0 / WIDTH * distance
-    return torch.exp(BETA * (torch.sqrt((1.0 - z * z).clamp_min(0.0)) - 1.0))
+def _spreading_kernel(distance, width, beta):
+    """Value of the kernel at a distance in fine pixels (at most half the width)."""
+    z = 2.0 / width * distance
+    return np.exp(beta * (np.sqrt(np.maximum(1.0 - z * z, 0.0)) - 1.0))
 
 
-def _spreading_kernel_transform(frequency):
+def _spreading_kernel_transform(frequency, width, beta):
     """Fourier transform of the kernel at frequencies in cycles per fine pixel, 1 at frequency 0."""
     nodes, weights = np.polynomial.legendre.leggauss(100)
-    distance = nodes * WIDTH / 2
-    values = _spreading_kernel(torch.from_numpy(distance)).numpy() * weights * WIDTH / 2
+    distance = nodes * width / 2
+    values = _spreading_kernel(distance, width, beta) * weights
     return (np.cos(2 * np.pi * np.asarray(frequency)[:, None] * distance) * values).sum(axis=1) / values.sum()
+
+
+def _sharpness(psf):
+    """Share of the PSF's Fourier amplitudes (pixel included) beyond one cycle per pixel."""
+    frequency = np.linspace(-2, 2, 65)
+    amplitude = np.abs(psf.otf(frequency[:, None], frequency[None, :]))
+    return 1.0 - amplitude[np.ix_(np.abs(frequency) <= 1, np.abs(frequency) <= 1)].sum() / amplitude.sum()
 
 
 def _fast_length(n):
@@ -108,7 +116,7 @@ class Renderer:
     """
     Render stars into stamps of one shape through one PSF per band.
 
-    Stars are spread onto a grid of half pixels by a smooth kernel, one FFT per stamp and band brings them to Fourier space, where
+    Stars are spread onto a grid of half (or quarter) pixels by a smooth kernel, one FFT per stamp and band brings them to Fourier space, where
     the kernel is divided out and the optical transfer function (PSF times pixel response) multiplied in; the result is folded to the
     native frequencies, which samples it at the pixel centres, and transformed back. Positions follow the pixel convention: the
     centre of the first pixel is (0, 0).
@@ -121,12 +129,14 @@ class Renderer:
         ``(ny, nx)`` of the stamps.
     device : str or `~torch.device`
         Where the tensors live.
+    many_stars : bool
+        Whether there are tens of thousands of stars in a stamp. Takes the finer grid, which is then faster.
 
     Notes
     -----
     The stamp is padded by the radius of the largest PSF on every side, so that nothing wraps around. Stars farther outside than
-    that do not touch the stamp and are dropped. Light at more than one cycle per pixel is left out, which costs less than a
-    thousandth of a star's peak where a Gaussian core of the PSF (without the pixel) has a sigma of half a pixel or more.
+    that do not touch the stamp and are dropped. Where a PSF is so sharp that it has power beyond one cycle per pixel, the grid is of
+    quarter pixels, up to two cycles per pixel. The largest error of a pixel is then a few 1e-4 of a star's peak at any phase of it.
 
     Examples
     --------
@@ -139,31 +149,29 @@ class Renderer:
     torch.Size([1, 2, 32, 32])
     """
 
-    def __init__(self, psfs, shape, device="cpu"):
+    def __init__(self, psfs, shape, device="cpu", many_stars=False):
         self.shape = tuple(int(n) for n in shape)
         self.n_bands = len(psfs)
         self.device = torch.device(device)
+        self.fine = fine = 4 if many_stars or any(_sharpness(psf) > SHARP for psf in psfs) else 2
+        self._width, beta = KERNELS[fine]
         # How far a star reaches, in native pixels: half the PSF and half a pixel.
         self.reach = max(int(np.ceil(max(psf.data.shape) / psf.oversampling / 2 + 0.5)) for psf in psfs)
         self.padded = tuple(_fast_length(n + 2 * self.reach) for n in self.shape)
-        ny, nx = (FINE * n for n in self.padded)
+        ny, nx = (fine * n for n in self.padded)
         fine_y, fine_x = np.fft.fftfreq(ny), np.fft.rfftfreq(nx)  # cycles per fine pixel
-        self.frequency_y = torch.from_numpy(fine_y * FINE).float().to(device)  # cycles per native pixel
-        self.frequency_x = torch.from_numpy(fine_x * FINE).float().to(device)
-        unspread = 1.0 / (_spreading_kernel_transform(fine_y)[:, None] * _spreading_kernel_transform(fine_x))
-        otf = np.stack([psf.otf(fine_y[:, None] * FINE, fine_x[None, :] * FINE) for psf in psfs])
+        self.frequency_y = torch.from_numpy(fine_y * fine).float().to(device)  # cycles per native pixel
+        self.frequency_x = torch.from_numpy(fine_x * fine).float().to(device)
+        unspread = 1.0 / np.outer(*(_spreading_kernel_transform(frequency, self._width, beta) for frequency in (fine_y, fine_x)))
+        otf = np.stack([psf.otf(fine_y[:, None] * fine, fine_x[None, :] * fine) for psf in psfs])
         # What a star's spread light is multiplied by, and what smooth light is multiplied by before it joins it.
         self.transfer = torch.from_numpy(otf * unspread).to(device, torch.complex64)
         self.spread = torch.from_numpy(1.0 / unspread).float().to(device)
-        # Tables of the spreading: weights for each phase of a star between two fine pixels, and the columns and (starts of) rows
-        # that they go to, wrapped around the edges of the fine grid.
-        phase = torch.arange(PHASES + 1, dtype=torch.float64) / PHASES
-        weights = _spreading_kernel(torch.arange(WIDTH) - WIDTH / 2 + phase[:, None])
+        points = np.arange(self._width)[:, None]
+        weights = _spreading_kernel(points - self._width / 2 + np.arange(PHASES + 1) / PHASES, self._width, beta)
         # Their sum varies with the phase by a few parts in a million, and so would the stars' flux.
-        self._weights = (weights / weights.sum(dim=1, keepdim=True)).float().to(device)
-        steps = torch.arange(-WIDTH, max(ny, nx) + WIDTH)[:, None] + torch.arange(WIDTH)
-        self._rows, self._columns = ((steps % ny) * nx).to(device), (steps % nx).to(device)
-        # On a CPU few stamps at a time, so that their fine grids stay in its cache.
+        self._weights = torch.from_numpy(weights / weights.sum(axis=0)).to(device, torch.float32)
+        self._points = torch.from_numpy(points).to(device)
         self._stamps_at_once = max(1, CACHED_PIXELS // (self.n_bands * ny * nx)) if self.device.type == "cpu" else None
 
     def __call__(self, x, y, flux, stamp, n_stamps, smooth=None, blur=None):
@@ -214,26 +222,36 @@ class Renderer:
 
     def _spread(self, x, y, flux, stamp, n_stamps):
         """Stars to a fine periodic grid, shape (n_stamps, n_bands, fine ny, fine nx)."""
-        ny, nx = (FINE * n for n in self.padded)
+        ny, nx = (self.fine * n for n in self.padded)
         inside = (x > -self.reach) & (x < self.shape[1] - 1 + self.reach) & (y > -self.reach) & (y < self.shape[0] - 1 + self.reach)
         if not bool(inside.all()):
             x, y, flux, stamp = x[inside], y[inside], flux[:, inside], stamp[inside]
-        column, weight_x = self._footprint(x, self._columns)
-        row, weight_y = self._footprint(y, self._rows)
-        index = ((row + stamp[:, None] * (ny * nx))[:, :, None] + column[:, None, :]).reshape(-1)
-        weight = weight_y[:, :, None] * weight_x[:, None, :]
-        grid = torch.zeros(self.n_bands, n_stamps * ny * nx, device=self.device)
-        for band in range(self.n_bands):
-            grid[band].scatter_add_(0, index, (weight * flux[band].float()[:, None, None]).reshape(-1))
-        return grid.reshape(self.n_bands, n_stamps, ny, nx).transpose(0, 1)
+        # Stars near the edge spread over it; what lies beyond is folded back.
+        edge = self._width
+        wide_y, wide_x = ny + 2 * edge, nx + 2 * edge
+        grid = torch.zeros(self.n_bands, n_stamps * wide_y * wide_x, device=self.device)
+        step = STARS_AT_ONCE if self.device.type == "cpu" else max(1, len(x))
+        for some in (slice(start, start + step) for start in range(0, len(x), step)):
+            column, weight_x = self._footprint(x[some])
+            row, weight_y = self._footprint(y[some])
+            index = ((row + stamp[some] * wide_y)[:, None] * wide_x + column).reshape(-1)
+            weight = weight_y[:, None] * weight_x
+            for band in range(self.n_bands):
+                grid[band].scatter_add_(0, index, (weight * flux[band, some].float()).reshape(-1))
+        grid = grid.reshape(self.n_bands, n_stamps, wide_y, wide_x)
+        for axis, n in ((2, ny), (3, nx)):
+            inner, first, last = (grid.narrow(axis, start, edge) for start in (edge, 0, n + edge))
+            grid.narrow(axis, n, edge).add_(first)
+            inner.add_(last)
+        return grid[:, :, edge:-edge, edge:-edge].transpose(0, 1)
 
-    def _footprint(self, position, places):
-        """The places and weights of stars along one axis, each of shape (n_stars, WIDTH)."""
+    def _footprint(self, position):
+        """Places, counted from a kernel's width before the edge, and weights of stars along an axis, each of shape (width, n_stars)."""
         # Positions near the edge of a wide field need more digits than float32 has; the phase does not.
-        left = FINE * (position.double() + self.reach) - WIDTH / 2
+        left = self.fine * (position.double() + self.reach) - self._width / 2
         first = torch.ceil(left)
         phase = torch.round((first - left) * PHASES).long()
-        return embedding(first.long() + WIDTH, places), embedding(phase, self._weights)
+        return first.long() + (self._points + self._width), self._weights.index_select(1, phase)
 
     def _profiles(self, radial, centre):
         """Transforms of smooth circular profiles, as those of the spread stars, shape (n_stamps, fine ny, fine nx / 2 + 1)."""
@@ -263,15 +281,19 @@ class Renderer:
     def _sample(self, light, blur):
         """Pixels of the stamp from the fine Fourier grid: aliases that meet at native pixel centres are added up on the way."""
         ny, nx = self.padded
-        # Along y the fine frequencies k and k - ny meet. Along x, where half of the plane is stored, the partner of k is the
+        # Along y the fine frequencies that differ by ny meet. Along x, where half of the plane is stored, the partner of k is the
         # conjugate of nx - k once y is back in real space.
-        light = light[..., :ny, :] + light[..., ny:, :]
+        light = light.unflatten(-2, (self.fine, ny)).sum(dim=-3)
         if blur is not None:
             # Here, on the sampled rows, since it need not be exact to the last alias.
             light *= self._gaussian(blur)[:, None]
         light = torch.fft.ifft(light, dim=-2)
         half = nx // 2 + 1
-        light = light[..., :half] + light[..., nx - half + 1 :].flip(-1).conj()
         rows = slice(self.reach, self.reach + self.shape[0])
         columns = slice(self.reach, self.reach + self.shape[1])
-        return torch.fft.irfft(light[..., rows, :], n=nx, dim=-1)[..., columns].contiguous()
+        light = light[..., rows, :]
+        folded = sum(
+            light[..., start : start + half] + light[..., start + nx - half + 1 : start + nx + 1].flip(-1).conj()
+            for start in range(0, nx * self.fine // 2, nx)
+        )
+        return torch.fft.irfft(folded, n=nx, dim=-1)[..., columns]
