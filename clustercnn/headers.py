@@ -145,10 +145,10 @@ def _passband(camera, filters, name):
         )
     if not filters:
         raise ValueError("the header names no filter in FILTER, FILTER1, FILTER2, PUPIL or PHOTMODE" + way_out)
-    passband = f"{camera}_{filters[0]}"
+    passband, own = (photometry.RENAMED.get(full, full) for full in (f"{camera}_{filters[0]}", f"{camera}_{name}"))
     if len(filters) > 1 or passband not in photometry.passbands():
         raise ValueError(f"no throughput of {camera} with {' + '.join(filters)} is known" + way_out)
-    if name != filters[0] and f"{camera}_{name}" in photometry.passbands():
+    if own != passband and own in photometry.passbands():
         raise ValueError(f"the header given for {name} says FILTER = {filters[0]}")
     return passband
 

@@ -292,8 +292,9 @@ class Instrument:
         preset = dict(_presets()[name])
         camera, known = preset.pop("camera"), preset.pop("bands")
         bands = known if bands is None else (bands,) if isinstance(bands, str) else tuple(bands)
-        if not set(bands) <= set(known):
-            raise ValueError(f"{name} has the bands {', '.join(known)}, not {', '.join(map(str, set(bands) - set(known)))}")
+        foreign = [str(band) for band in bands if band not in known and f"{camera}_{band}" not in photometry.RENAMED]
+        if foreign:
+            raise ValueError(f"{name} has the bands {', '.join(known)}, not {', '.join(foreign)}")
         if "exposure" not in preset and "exposure" not in changes:
             raise ValueError(
                 f"the preset {name} has no exposure time: give exposure=, such as exposure=1000 * u.s for all bands or "

@@ -369,6 +369,17 @@ def test_jwst_mosaics_become_electrons_per_second():
         assert instrument.zero_point(band, "ab").value - 2.5 * np.log10(rate) == pytest.approx(magnitude, abs=1e-3)
 
 
+def test_filters_of_roman_by_their_new_names():
+    header = fits.Header({"INSTRUME": "WFI", "DETECTOR": "WFI01", "FILTER": "F158", "BUNIT": "MJy/sr", "EXPTIME": 140.0, "PIXAR_A2": 0.0121})
+    for headers, band in ((header, "F158"), ({"H158": header}, "H158"), ({"F158": header}, "F158")):
+        roman = Instrument.from_header(headers)
+        assert roman.name == "Roman/WFI" and roman.bands == (band,) and roman.passband(band) == "ROMAN_H158"
+    with pytest.raises(ValueError, match="header given for F129 says FILTER = F158"):
+        Instrument.from_header({"F129": header})
+    preset = Instrument.from_name("Roman/WFI", bands=("F158", "J129"), exposure=140 * u.s)
+    assert preset.passbands == ("ROMAN_H158", "ROMAN_J129") and preset.zero_point("F158") == roman.zero_point("F158")
+
+
 def test_counts_are_adu():
     header = uvis_header(BUNIT="COUNTS")
     images = MultiBandImage({"F438W": CCDData(np.full((4, 4), 1880.0), unit=u.adu, wcs=WCS(header), meta=header)})

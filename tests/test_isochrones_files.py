@@ -164,6 +164,7 @@ def test_what_the_header_tells(tmp_path):
         ("JWST NIRCam wide+verywide filters, Vegamags", "F115Wmag", "NIRCAM_F115W", "Vega"),
         ("JWST NIRISS filters (Nov 2022), Vegamags", "F115Wmag", "JWST_F115W", "Vega"),
         ("Roman (ex-WFIRST) 2021 filters, Vegamags", "R062mag", "ROMAN_R062", "Vega"),
+        ("Roman (ex-WFIRST) 2021 filters, Vegamags", "F062mag", "ROMAN_R062", "Vega"),
         ("UBVRIJHK (cf. Maiz-Apellaniz 2006 + Bessell 1990)", "Vmag", "BESSELL_V", "Vega"),
         ("2MASS JHKs", "Jmag", "2MASS_J", "Vega"),
         ("DECAM (ABmags)", "gmag", "DECAM_g", "AB"),

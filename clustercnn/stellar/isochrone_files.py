@@ -17,8 +17,8 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from .isochrone import COLUMNS, Isochrone, ascending
 from .isochrones import IsochroneGrid, corrected_magnitudes
+from .photometry import RENAMED, vega_to_ab, vega_to_st
 from .photometry import passbands as known_passbands
-from .photometry import vega_to_ab, vega_to_st
 
 __all__ = []
 
@@ -187,7 +187,7 @@ def _bands(text, columns, passbands, prefixed):
         if re.search(pattern, described, re.IGNORECASE):
             prefix, instruments = name, places
             break
-    exact = {name.casefold(): name for name in known_passbands()}
+    exact = {name.casefold(): RENAMED.get(name, name) for name in (*known_passbands(), *RENAMED)}
     passbands = dict(passbands or {})
     unknown = [column for column in passbands if column not in columns]
     if unknown:
