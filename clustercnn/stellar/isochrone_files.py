@@ -105,8 +105,8 @@ def _content(file):
         name, content = str(file), Path(file).read_bytes()
     try:
         with get_readable_fileobj(io.BytesIO(content), encoding="binary") as plain:
-            text = plain.read().decode("utf-8", errors="replace")
-    except (OSError, EOFError) as error:
+            text = plain.read().decode("utf-8-sig", errors="replace")
+    except Exception as error:  # each way of packing has its own
         raise ValueError(f"{name} cannot be unpacked: {error}") from None
     if not text.strip():
         raise ValueError(f"{name} is empty")
@@ -251,6 +251,8 @@ def _from_columns(file, columns, blocks=None, **known):
     keys, node = np.unique(np.column_stack([columns["metallicity"], columns["log_age"]]), axis=0, return_inverse=True)
     node = node.ravel()
     order = np.lexsort((columns["initial_mass"], node))
+    if not (columns["initial_mass"] > 0).all():
+        raise ValueError(f"{file} has initial masses that are not positive")
     bands = known["magnitude_systems"]
     nodes = {}
     for key, rows in zip(keys, np.split(order, np.flatnonzero(np.diff(node[order])) + 1)):
@@ -396,10 +398,13 @@ def _read_ecsv(file):
         raise ValueError(f"{name} has {len(table)} of {meta.get('rows', 'some')} rows: it seems truncated")
     columns = {}
     for column in table.colnames:
-        values = table[column]
-        if values.unit is not None:
-            values = u.Quantity(values).to(u.mag if column not in needed else u.Msun)
-        columns[column] = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
+        values, unit = table[column], u.Msun if column in needed else u.mag
+        try:
+            if values.unit is not None:
+                values = u.Quantity(values).to(unit)
+            columns[column] = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} has values in column {column} that are no numbers of unit {unit}: {error}") from None
     for column in needed:
         if not np.isfinite(columns[column]).all():
             raise ValueError(f"{name} has values in column {column} that are no finite numbers")
@@ -476,17 +481,21 @@ def _several(read):
 
 def _head(path, opened):
     """The words of the comment lines at the beginning of a file."""
-    try:
-        if opened is not None:
-            position = opened.tell()
-            start = opened.read(65536)
-            opened.seek(position)
-        else:
-            with get_readable_fileobj(str(path), encoding="binary") as file:
+    if opened is not None:
+        position = opened.tell()
+        start = opened.read(65536)
+        opened.seek(position)
+    else:
+        try:
+            with Path(path).open("rb") as packed, get_readable_fileobj(packed, encoding="binary") as file:
                 start = file.read(65536)
-    except (OSError, EOFError):
-        return []
-    start = start if isinstance(start, str) else start.decode("utf-8", errors="replace")
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # each way of packing has its own
+            raise ValueError(f"{path} cannot be read: {error}") from None
+    if not start.strip():
+        raise ValueError(f"{path or getattr(opened, 'name', 'the file')} is empty")
+    start = start if isinstance(start, str) else start.decode("utf-8-sig", errors="replace")
     return [line.lstrip("#% \t").split() for line in start.splitlines() if line.lstrip().startswith("#")]
 
 

@@ -598,8 +598,6 @@ class IsochroneGrid:
         formats = registry.identify_format("read", cls, path, opened, (file,), {})
         if formats:
             return formats[0]
-        if path is not None and path.stat().st_size == 0:
-            raise ValueError(f"{path} is empty")
         raise ValueError(
             f"{path or getattr(file, 'name', 'the file')} is no table of isochrones that clustercnn knows; formats are "
             "'parsec', 'mist' and 'ecsv'"
