@@ -71,7 +71,7 @@ class PSF:
             raise ValueError(f"a PSF kernel must be a 2D array, not of shape {data.shape}")
         if not np.all(np.isfinite(data)):
             raise ValueError(
-                f"the PSF kernel holds {np.count_nonzero(~np.isfinite(data))} NaN or infinite values; fill them first"
+                f"the PSF kernel holds {np.count_nonzero(~np.isfinite(data))} NaN, infinite or masked values; fill them first"
             )
         total = data.sum()
         negative = -data[data < 0].sum()
@@ -195,7 +195,7 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
     TypeError
         If ``kernel`` is nothing of the above.
     ValueError
-        If the kernel is not 2D, holds NaN, is markedly negative or sums to zero.
+        If the kernel is not 2D, holds NaN or masked values, is markedly negative or sums to zero; or if a file is no FITS image.
 
     Examples
     --------
@@ -212,24 +212,33 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
             raise ValueError("center is for arrays and FITS kernels; a model states its own")
         return _from_model(kernel, oversampling, pixel_integrated, position, radius)
     if isinstance(kernel, (str, Path)):
-        with fits.open(kernel, memmap=False) as hdus:
-            kernel = _first_image(hdus)
+        kernel = _read_image(kernel)
     elif isinstance(kernel, fits.HDUList):
         kernel = _first_image(kernel)
     if isinstance(kernel, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
         oversampling = kernel.header.get("OVERSAMP") if oversampling is None else oversampling
         kernel = kernel.data
     elif isinstance(kernel, NDData):
-        kernel = kernel.data
+        kernel = np.ma.array(kernel.data, mask=False if kernel.mask is None else kernel.mask)
     elif isinstance(kernel, dict):
         raise TypeError("as_psf makes the PSF of one band; for several give a dict band -> PSF where a PSF is asked for")
     try:
-        kernel = np.asarray(getattr(kernel, "value", kernel), dtype=float)
+        kernel = np.ma.filled(np.ma.asarray(getattr(kernel, "value", kernel), dtype=float), np.nan)
     except (TypeError, ValueError):
         raise TypeError(
             f"cannot make a PSF of a {type(kernel).__name__}: give a 2D array, a FITS image, or a photutils or astropy model"
         ) from None
     return PSF(kernel, 4 if oversampling is None else oversampling, bool(pixel_integrated), center)
+
+
+def _read_image(path):
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            return _first_image(hdus)
+    except FileNotFoundError:
+        raise
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as the FITS image of a PSF: {error}") from None
 
 
 def _first_image(hdus):
@@ -251,10 +260,10 @@ def _from_model(model, oversampling, pixel_integrated, position, radius):
         raise ValueError(f"{type(model).__name__} has no position (x_0, y_0 or x_mean, y_mean) to take as the source's")
     if hasattr(model, "oversampling"):  # photutils: an image, or a grid of them
         own = np.unique(model.oversampling)
-        if own.size > 1 or (oversampling is not None and oversampling != own[0]):
-            raise ValueError(
-                f"oversampling must be what the model states, {own.tolist()}, the same along x and y; not {oversampling}"
-            )
+        if own.size > 1:
+            raise ValueError(f"oversampling of the model must be the same along x and y, not {model.oversampling}")
+        if oversampling not in (None, own[0]):
+            raise ValueError(f"oversampling must be what the model states, {own[0]}, not {oversampling}")
         oversampling = int(own[0])
         pixel_integrated = True if pixel_integrated is None else pixel_integrated
         ny, nx = model.data.shape[-2:]

@@ -6,6 +6,7 @@ PSFs: the transfer function, the kernels that users bring, and the built-in mode
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -262,6 +263,9 @@ def test_astropy_models_are_sampled():
     ("kernel", "error", "message"),
     [
         (np.full((5, 5), np.nan), ValueError, "NaN"),
+        (np.ma.masked_greater(np.diag([1.0, 2, 1]), 1.5), ValueError, "holds 1 NaN, infinite or masked values"),
+        (NDData(np.ones((3, 3)), mask=np.eye(3, dtype=bool)), ValueError, "holds 3 NaN, infinite or masked values"),
+        (ImagePSF(np.ones((5, 5)), oversampling=(4, 2)), ValueError, "the same along x and y, not .4 2."),
         (np.zeros((5, 5)), ValueError, "positive sum"),
         (-np.ones((5, 5)), ValueError, "positive sum"),
         (np.diag([1, 1, 1, -0.5]), ValueError, "negative"),
@@ -275,6 +279,19 @@ def test_astropy_models_are_sampled():
 def test_broken_kernels(kernel, error, message):
     with pytest.raises(error, match=message):
         as_psf(kernel)
+
+
+def test_broken_files(tmp_path):
+    path = tmp_path / "psf.fits"
+    fits.writeto(path, gaussian_kernel(1.0))
+    whole = path.read_bytes()
+    for broken in (whole[: len(whole) // 2], whole[:1000], b"", b"no FITS"):
+        path.write_bytes(broken)
+        with warnings.catch_warnings(), pytest.raises(ValueError, match="psf.fits cannot be read as the FITS image of a PSF"):
+            warnings.simplefilter("ignore", AstropyUserWarning)  # astropy's own of truncated files
+            as_psf(path)
+    with pytest.raises(FileNotFoundError):
+        as_psf(tmp_path / "nowhere.fits")
 
 
 def test_slightly_negative_wings_are_noise_and_stay():
