@@ -450,6 +450,8 @@ def test_open_and_compressed_files(tmp_path):
     packed = tmp_path / "output.dat.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
     assert equal_stars(grid, IsochroneGrid.read(packed))
+    with packed.open("rb") as file:
+        assert equal_stars(grid, IsochroneGrid.read(file))
     assert equal_stars(grid, IsochroneGrid.read(io.BytesIO(b"\xef\xbb\xbf" + web_form().encode())))  # as Windows saves text
 
 
@@ -465,7 +467,7 @@ def test_damaged_compressed_files(tmp_path, suffix, module):
     packed.write_bytes(module.compress(b""))
     with pytest.raises(ValueError, match=f"output.dat.{suffix} is empty"):
         IsochroneGrid.read(packed)
-    with pytest.raises(ValueError, match="cannot be read: .*directory"):
+    with pytest.raises(OSError, match="directory"):
         IsochroneGrid.read(tmp_path)
 
 

@@ -481,21 +481,20 @@ def _several(read):
 
 def _head(path, opened):
     """The words of the comment lines at the beginning of a file."""
-    if opened is not None:
-        position = opened.tell()
-        start = opened.read(65536)
-        opened.seek(position)
+    if opened is None:
+        packed = Path(path).open("rb")
     else:
-        try:
-            with Path(path).open("rb") as packed, get_readable_fileobj(packed, encoding="binary") as file:
-                start = file.read(65536)
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # each way of packing has its own
-            raise ValueError(f"{path} cannot be read: {error}") from None
+        position, content = opened.tell(), opened.read()
+        opened.seek(position)
+        packed = io.BytesIO(content.encode() if isinstance(content, str) else content)
+    name = path or getattr(opened, "name", "the file")
+    try:
+        with packed, get_readable_fileobj(packed, encoding="binary") as file:
+            start = file.read(65536).decode("utf-8-sig", errors="replace")
+    except Exception as error:  # each way of packing has its own
+        raise ValueError(f"{name} cannot be read: {error}") from None
     if not start.strip():
-        raise ValueError(f"{path or getattr(opened, 'name', 'the file')} is empty")
-    start = start if isinstance(start, str) else start.decode("utf-8-sig", errors="replace")
+        raise ValueError(f"{name} is empty")
     return [line.lstrip("#% \t").split() for line in start.splitlines() if line.lstrip().startswith("#")]
 
 
