@@ -345,6 +345,8 @@ def test_metallicity_reddens(grid):
         (lambda g: g.ssp_magnitudes(1 * u.Gyr, imf="miller"), ValueError, "imf"),
         (lambda g: g.phase_fractions(1 * u.Gyr, passband="F1W"), ValueError, "unknown passband 'F1W'"),
         (lambda g: g.phase_fractions(1e9), TypeError, "age must be a Quantity"),
+        (lambda g: g.ssp_magnitudes([10, 20] * u.Myr), ValueError, "age must be one positive number"),
+        (lambda g: g.isochrone(-10 * u.Myr), ValueError, "age must be one positive number"),
         (lambda g: IsochroneGrid({}, 0.02, "nothing"), ValueError, "no entries"),
         (
             lambda g: IsochroneGrid({(0, 8): g.knots(8), (0.1, 9): g.knots(9)}, 0.02, "holes"),

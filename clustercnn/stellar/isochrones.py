@@ -15,7 +15,7 @@ from astropy.io import registry
 from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 
-from ..parameters import as_quantity
+from ..parameters import positive_quantity
 from .imf import get_imf
 from .isochrone import COLUMNS, STATE, Isochrone, blend, light_share
 from .photometry import absolute_magnitudes, resolve_passband
@@ -432,7 +432,7 @@ class IsochroneGrid:
         TypeError
             If ``age`` is no `~astropy.units.Quantity`.
         ValueError
-            Outside the grid.
+            Outside the grid, or if ``age`` is not one number.
 
         Examples
         --------
@@ -442,7 +442,7 @@ class IsochroneGrid:
         >>> bool(stars["F814W"].min() < -7 * u.mag)
         True
         """
-        log_age = np.log10(as_quantity(age, u.yr, "age").value)
+        log_age = np.log10(positive_quantity(age, u.yr, "age").value)
         stars, magnitudes = self._stars(log_age, metallicity, passbands)
         table = QTable({name: getattr(stars, name) for name in COLUMNS})
         for name in ("initial_mass", "mass"):
@@ -526,7 +526,7 @@ class IsochroneGrid:
     def _light(self, age, metallicity, imf, passbands):
         """The isochrone, and its light per Msun formed at five points of each of its intervals, (k - 1, 5, band)."""
         imf = get_imf(imf)
-        log_age = np.log10(as_quantity(age, u.yr, "age").value)
+        log_age = np.log10(positive_quantity(age, u.yr, "age").value)
         stars, magnitudes = self._stars(log_age, metallicity, passbands)
         mass = stars.initial_mass
         # Gauss-Legendre in each interval: magnitudes are linear there, the number of stars smooth
