@@ -172,6 +172,7 @@ def test_what_the_header_tells(tmp_path):
         ("2MASS JHKs", "Jmag", "2MASS_J", "Vega"),
         ("DECAM (ABmags)", "gmag", "DECAM_g", "AB"),
         ("SDSS <i>ugriz</i>", "gmag", "SDSS_g", "AB"),
+        ("SDSS <i>ugriz</i> + 2MASS <i>JHK</i>s", "Jmag", "SDSS_J", "unknown"),
         ("Pan-STARRS1", "yP1mag", "PanSTARRS1_yP1", "AB"),
         ("Gaia EDR3 (all Vegamags, Gaia passbands from ESA/Gaia website)", "G_BPmag", "Gaia_G_BP", "Vega"),
         ("HST/NICMOS ST", "F160Wmag", "HST_NICMOS_F160W", "ST"),

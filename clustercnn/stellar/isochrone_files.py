@@ -179,7 +179,8 @@ def _bands(text, columns, passbands, prefixed):
     described = text.comment(r"photometric system\s*[:=](.*)") or ""
     systems = [s for s, word in (("AB", r"\bAB(mags?)?\b"), ("ST", r"\bST(mags?)?\b"), ("Vega", "Vega")) if re.search(word, described)]
     if not systems:
-        systems = ["AB" if re.search(AB_SURVEYS, described, re.IGNORECASE) else "Vega"]
+        known = re.search(AB_SURVEYS, described, re.IGNORECASE)
+        systems = ["Vega"] if not known else ["AB"] if "+" not in described else []  # beside another survey nobody tells
     system = systems[0] if len(systems) == 1 else "unknown"
     prefix = re.sub(r"\W", "_", "".join(re.findall(r"^[\w/-]+", described)).replace("-", ""))
     instruments = ()
