@@ -182,6 +182,7 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
         Tiny Tim's subsampled kernels have even sides and the source at ``n / 2``.
     position : tuple of float, optional
         Detector position ``(x, y)`` at which a `~photutils.psf.GriddedPSFModel` is taken; default the centre of its grid.
+        Beyond the grid its edge is taken, with a warning.
         Rows that STDPSF files mark as invalid count as dark.
     radius : float, optional
         Half the side of the square on which an astropy model is sampled, in native pixels.
@@ -270,8 +271,15 @@ def _from_model(model, oversampling, pixel_integrated, position, radius):
         center = np.array(model.origin[:2], dtype=float)
         if model.data.ndim == 3:
             model = _without_invalid_rows(model)
-            if position is None:
-                position = np.mean([model.grid_xypos.min(axis=0), model.grid_xypos.max(axis=0)], axis=0)
+            first, last = model.grid_xypos.min(axis=0), model.grid_xypos.max(axis=0)
+            position = (first + last) / 2 if position is None else position
+            if np.any(position < first - 1) or np.any(position > last + 1):
+                warnings.warn(
+                    f"position {position} lies outside the grid of PSFs, {first} to {last}: its edge is used; positions are of "
+                    "the detector, not of a mosaic",
+                    AstropyUserWarning,
+                    stacklevel=3,
+                )
             parameters[x_name], parameters[y_name] = position
     else:
         oversampling = 4 if oversampling is None else oversampling

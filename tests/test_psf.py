@@ -165,6 +165,9 @@ def test_gridded_psf_is_taken_at_a_position(reference_data):
     np.testing.assert_allclose(psf.data, expected / expected.sum(), atol=1e-8)
     assert np.abs(as_psf(grid, position=(node[0] + 200, node[1])).data - psf.data).max() > 1e-6
     assert as_psf(grid).oversampling == 4
+    edge = as_psf(grid, position=grid.grid_xypos.max(axis=0))
+    with pytest.warns(AstropyUserWarning, match="position .* lies outside the grid of PSFs, .* to .*: its edge is used"):
+        np.testing.assert_allclose(as_psf(grid, position=(7000.0, 6000.0)).data, edge.data, atol=1e-12)
     with pytest.raises(ValueError, match="GriddedPSFModel"):
         as_psf(path)
 
