@@ -223,7 +223,11 @@ class SyntheticCluster:
         return sum(a_v * band_extinction((passband,), law=law)[0] for law, a_v in screens)
 
     def star_magnitudes(self, band):
-        """Apparent, reddened Vega magnitudes of the stars in any band of the isochrones or of the package (float array)."""
+        """
+        Apparent, reddened magnitudes of the stars in any band of the isochrones or of the package (float array).
+
+        In the Vega system, except for bands that only the isochrones know: in theirs.
+        """
         passband = self._grid.resolve_band(band)
         if passband not in self._magnitudes:
             initial_mass, absolute = self._grid.magnitudes(self._log_age, self.metallicity, (passband,))
@@ -233,7 +237,7 @@ class SyntheticCluster:
         return self._magnitudes[passband]
 
     def magnitude(self, band):
-        """Apparent Vega magnitude of the whole cluster in a band, dust included; infinite if no star is alive."""
+        """Apparent magnitude of the whole cluster in a band (see `star_magnitudes`), dust included; infinite if no star is alive."""
         with np.errstate(divide="ignore"):
             return -2.5 * np.log10(np.sum(10 ** (-0.4 * self.star_magnitudes(band)))) * u.mag
 
