@@ -242,7 +242,7 @@ class SyntheticCluster:
             return -2.5 * np.log10(np.sum(10 ** (-0.4 * self.star_magnitudes(band)))) * u.mag
 
     def color(self, band_1, band_2):
-        """Colour ``band_1 - band_2`` in Vega magnitudes."""
+        """Colour ``band_1 - band_2``, of `magnitude`."""
         return self.magnitude(band_1) - self.magnitude(band_2)
 
     def spectrum(self, library=None):

@@ -141,8 +141,8 @@ class IsochroneGrid:
     Raises
     ------
     ValueError
-        If there is no isochrone, an age is missing at some metallicity, an isochrone has less than two stars, or its magnitudes
-        are not those of ``magnitude_systems``.
+        If there is no isochrone, an age is missing at some metallicity, an isochrone has less than two stars or not in the order
+        of their initial masses and phases, or its magnitudes are not those of ``magnitude_systems``.
 
     Warns
     -----
@@ -193,6 +193,11 @@ class IsochroneGrid:
                 raise ValueError(
                     f"the isochrone of log age {log_age:.6g} at [M/H] {metallicity:.3g} has {len(stars.mass)} stars and "
                     f"magnitudes in {stars.magnitudes.shape[1]} bands, but needs two stars or more and {len(self.bands)} bands"
+                )
+            if not ((np.diff(stars.initial_mass) > 0).all() and (np.diff(stars.phase) >= 0).all()):
+                raise ValueError(
+                    f"the isochrone of log age {log_age:.6g} at [M/H] {metallicity:.3g} must ascend in initial_mass, and its phase "
+                    "must never descend"
                 )
         self.z_sun = float(z_sun)
         self.source = source
