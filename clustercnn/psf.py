@@ -13,7 +13,7 @@ from astropy.nddata import NDData
 from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 
-from .parameters import as_quantity
+from .parameters import as_quantity, positive_quantity
 
 __all__ = ["PSF", "as_psf", "builtin_psf", "hst_psf"]
 
@@ -346,8 +346,10 @@ def hst_psf(passband, pixel_scale=0.04 * u.arcsec / u.pix, *, oversampling=4, ra
     >>> hst_psf("F438W")
     <PSF (251, 251), 4x oversampled, pixel_integrated=False>
     """
-    scale = as_quantity(pixel_scale, u.arcsec / u.pix, "pixel_scale").value
-    radius = as_quantity(radius, u.arcsec, "radius").value
+    scale = positive_quantity(pixel_scale, u.arcsec / u.pix, "pixel_scale").value
+    if not oversampling > 0:
+        raise ValueError(f"oversampling must be a positive number, not {oversampling}")
+    radius = positive_quantity(radius, u.arcsec, "radius").value
     flux, pivot, _ = _hst_table()
     if isinstance(passband, str):
         key = passband if passband.startswith("WFC3_UVIS_") else f"WFC3_UVIS_{passband}"

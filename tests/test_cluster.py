@@ -3,6 +3,8 @@
 SyntheticCluster: masses, sizes and magnitudes are those that were asked for, and so are the pixels.
 """
 
+import pickle
+
 import galsim
 import numpy as np
 import pytest
@@ -412,6 +414,12 @@ def test_a_cluster_may_be_dead():
     assert len(cluster.stars) == 0 and cluster.surviving_mass == 0 * u.Msun
     assert cluster.magnitude("F814W") == np.inf * u.mag
     assert not cluster.render(M83, (16, 16)).to_array().any()
+
+
+def test_clusters_travel_between_processes():
+    cluster = make_cluster(a_v=0.5 * u.mag, extinction_law="G03_SMCBar", foreground_a_v=0.1 * u.mag)
+    copy = pickle.loads(pickle.dumps(cluster))
+    assert copy.magnitude("F438W") == cluster.magnitude("F438W")
 
 
 def test_repr(cluster):

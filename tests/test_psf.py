@@ -309,6 +309,12 @@ def test_bad_oversampling(oversampling):
         as_psf(np.ones((3, 3)), oversampling=oversampling)
 
 
+@pytest.mark.parametrize("changes", [{"oversampling": 0}, {"radius": -1 * u.arcsec}, {"pixel_scale": 0 * u.arcsec / u.pix}])
+def test_the_builtin_psf_names_what_is_wrong(changes):
+    with pytest.raises(ValueError, match=f"{next(iter(changes))} must be .*positive"):
+        hst_psf("F438W", **changes)
+
+
 # Radius [arcsec] and official encircled energy, WFC3/UVIS1, STScI
 OFFICIAL = {
     "F275W": ((0.08, 0.16, 0.24, 0.4), (0.4896, 0.7514, 0.8195, 0.8651)),

@@ -129,11 +129,12 @@ class SyntheticCluster:
         self.a_v_spread = _not_negative(a_v_spread, "a_v_spread")
         if self.a_v_spread > 0 * u.mag and not self.a_v > 0 * u.mag:
             raise ValueError(f"a_v must be positive where there is an a_v_spread of {a_v_spread}")
-        self._laws = get_law(extinction_law, r_v), get_law(foreground_law)
+        self._curves = (extinction_law, r_v), (foreground_law, None)
+        laws = self._laws
         if extinction not in ("pivot", "integrated"):
             raise ValueError(f"extinction must be 'pivot' or 'integrated', not {extinction!r}")
         self._integrated = extinction == "integrated"
-        if self._integrated and not all(type(law).__name__ == "F99" and law.Rv == 3.1 for law in self._laws):
+        if self._integrated and not all(type(law).__name__ == "F99" and law.Rv == 3.1 for law in laws):
             raise ValueError(
                 "extinction='integrated' is tabulated for extinction_law='F99' with r_v=3.1, and the same for the foreground; "
                 "take 'pivot' for others"
@@ -174,6 +175,14 @@ class SyntheticCluster:
     @property
     def _log_age(self):
         return float(np.log10(self.age.to_value(u.yr)))
+
+    @cached_property
+    def _laws(self):
+        return [get_law(*curve) for curve in self._curves]
+
+    def __getstate__(self):
+        # curves of dust_extinction cannot be pickled, but be made anew
+        return {name: value for name, value in self.__dict__.items() if name != "_laws"}
 
     def __repr__(self):
         return (
