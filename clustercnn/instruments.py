@@ -381,9 +381,10 @@ class Instrument:
         values = {key: {band: values[key] for band, values in bands.items()} for key in facts}
         scales = [as_quantity(scale, _PIXEL_SCALE, "pixel_scale").value for scale in values["pixel_scale"].values()]
         if max(scales) > 1.01 * min(scales):
+            stated = ", ".join(f"{scale:.4g}" for scale in scales)
             raise ValueError(
-                f"the bands must share one pixel grid, but the headers state {', '.join(f'{s:.4g}' for s in scales)} arcsec / pix; bring "
-                "the images to one grid first, and give its pixel_scale="
+                f"the bands must share one pixel grid, but the headers state {stated} arcsec / pix; bring the images to one grid "
+                "first, and give its pixel_scale="
             )
         values["pixel_scale"] = scales[0] * _PIXEL_SCALE
         values |= {key: value for key, value in changes.items() if key not in values}

@@ -224,7 +224,7 @@ class SyntheticCluster:
         if not screens:
             return 0.0  # in any band, whether its extinction is known or not
         if passband not in passbands():
-            raise ValueError(f"how dust dims {passband} is not known: clustercnn has no passband of this name, only the isochrones")
+            raise ValueError(f"how dust dims {passband} is not known: only the isochrones have a passband of this name")
         if self._integrated:
             total = self._dust + self.foreground_a_v.value
             state = self._atmospheres
@@ -246,7 +246,7 @@ class SyntheticCluster:
         return self._magnitudes[passband]
 
     def magnitude(self, band):
-        """Apparent magnitude of the whole cluster in a band (see `star_magnitudes`), dust included; infinite if no star is alive."""
+        """Apparent magnitude of the whole cluster (see `star_magnitudes`), dust included; infinite if no star is alive."""
         with np.errstate(divide="ignore"):
             return -2.5 * np.log10(np.sum(10 ** (-0.4 * self.star_magnitudes(band)))) * u.mag
 

@@ -247,7 +247,7 @@ class BrokenPowerLaw(InitialMassFunction):
         self._numbers = np.concatenate([[0.0], np.cumsum(self._segments(0))])
         self._masses = np.concatenate([[0.0], np.cumsum(self._segments(1))])
         if not np.isfinite(self.mean_mass):
-            raise ValueError(f"the mean mass is {self.mean_mass} for breaks {breaks} and exponents {exponents}, but must be finite")
+            raise ValueError(f"breaks {breaks} and exponents {exponents} make a mean mass of {self.mean_mass}, not a finite one")
 
     def __repr__(self):
         return f"BrokenPowerLaw({self.breaks.tolist()}, {self.exponents.tolist()})"

@@ -196,8 +196,8 @@ class IsochroneGrid:
                 )
             if not ((np.diff(stars.initial_mass) > 0).all() and (np.diff(stars.phase) >= 0).all()):
                 raise ValueError(
-                    f"the isochrone of log age {log_age:.6g} at [M/H] {metallicity:.3g} must ascend in initial_mass, and its phase "
-                    "must never descend"
+                    f"the isochrone of log age {log_age:.6g} at [M/H] {metallicity:.3g} must ascend in initial_mass, "
+                    "and its phase must never descend"
                 )
         self.z_sun = float(z_sun)
         self.source = source
