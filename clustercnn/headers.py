@@ -122,7 +122,7 @@ def _words(header, *keywords):
 def _camera(header):
     words = [*_words(header, "INSTRUME", "DETECTOR"), *_words(header, "PHOTMODE")[:2]]
     for camera, (instrument, detector) in _CAMERAS.items():
-        if instrument in words and any(word.startswith(detector) for word in words if word != instrument):
+        if instrument in words and (not detector or any(word.startswith(detector) for word in words if word != instrument)):
             return camera
     return None
 
@@ -145,10 +145,10 @@ def _passband(camera, filters, name):
         )
     if not filters:
         raise ValueError("the header names no filter in FILTER, FILTER1, FILTER2, PUPIL or PHOTMODE" + way_out)
-    passband = f"{camera}_{filters[0]}"
+    passband, own = (photometry.RENAMED.get(full, full) for full in (f"{camera}_{filters[0]}", f"{camera}_{name}"))
     if len(filters) > 1 or passband not in photometry.passbands():
         raise ValueError(f"no throughput of {camera} with {' + '.join(filters)} is known" + way_out)
-    if name != filters[0] and f"{camera}_{name}" in photometry.passbands():
+    if own != passband and own in photometry.passbands():
         raise ValueError(f"the header given for {name} says FILTER = {filters[0]}")
     return passband
 
@@ -179,11 +179,11 @@ def _zero_point(header, passband, name):
 def _pixel_scale(header, wcs_scale, name):
     way_out = "; give pixel_scale=, such as 0.04 * u.arcsec / u.pix"
     stated = {} if wcs_scale is None else {"WCS": wcs_scale}
+    unit = u.Unit(header.get("CUNIT1", "deg")).to(u.arcsec)
     if "CD1_1" in header:
-        cd = np.array([[header.get(f"CD{i}_{j}", 0.0) for j in (1, 2)] for i in (1, 2)])
-        stated["CD"] = np.sqrt(abs(np.linalg.det(cd))) * 3600
+        stated["CD"] = _side(header, "CD", 0.0) * unit
     elif "CDELT1" in header and "CTYPE1" in header:
-        stated["CDELT"] = np.sqrt(abs(header["CDELT1"] * header["CDELT2"])) * 3600
+        stated["CDELT"] = np.sqrt(abs(header["CDELT1"] * header["CDELT2"])) * _side(header, "PC", 1.0) * unit
     stated |= {keyword: to_scale(header[keyword]) for keyword, to_scale in _PIXEL_SCALES.items() if header.get(keyword)}
     if not stated:
         raise ValueError(f"the header of {name} has none of CD1_1, CDELT1, D001SCAL, PIXAR_A2 and PIXAR_SR" + way_out)
@@ -191,6 +191,12 @@ def _pixel_scale(header, wcs_scale, name):
         numbers = ", ".join(f"{keyword}: {scale:.4g}" for keyword, scale in stated.items())
         raise ValueError(f"the header of {name} contradicts itself on the pixel scale ({numbers} arcsec)" + way_out)
     return next(iter(stated.values())) * u.arcsec / u.pix
+
+
+def _side(header, letters, diagonal):
+    """Side of the square that has the area of a pixel, by the matrix CD or PC; what is not stated is ``diagonal`` or 0."""
+    matrix = [[header.get(f"{letters}{i}_{j}", diagonal * (i == j)) for j in (1, 2)] for i in (1, 2)]
+    return np.sqrt(abs(np.linalg.det(matrix)))
 
 
 def _exposure(header, name):

@@ -292,8 +292,9 @@ class Instrument:
         preset = dict(_presets()[name])
         camera, known = preset.pop("camera"), preset.pop("bands")
         bands = known if bands is None else (bands,) if isinstance(bands, str) else tuple(bands)
-        if not set(bands) <= set(known):
-            raise ValueError(f"{name} has the bands {', '.join(known)}, not {', '.join(map(str, set(bands) - set(known)))}")
+        foreign = [str(band) for band in bands if band not in known and f"{camera}_{band}" not in photometry.RENAMED]
+        if foreign:
+            raise ValueError(f"{name} has the bands {', '.join(known)}, not {', '.join(foreign)}")
         if "exposure" not in preset and "exposure" not in changes:
             raise ValueError(
                 f"the preset {name} has no exposure time: give exposure=, such as exposure=1000 * u.s for all bands or "
@@ -329,7 +330,8 @@ class Instrument:
         Raises
         ------
         ValueError
-            If a keyword is missing, or two contradict each other; the message names the parameter to give instead.
+            If a keyword is missing, or two contradict each other, the message names the parameter to give instead; if a change
+            is for a band that no header is of.
 
         Notes
         -----
@@ -340,7 +342,7 @@ class Instrument:
             PHOTFLAM at PHOTPLAM, per electron, and the shipped Vega - AB difference. Images in flux densities (JWST: MJy / sr) are
             calibrated already: what an electron is follows from the shipped throughputs.
         pixel_scale
-            The celestial coordinates (CD or CDELT), D001SCAL, PIXAR_A2, PIXAR_SR.
+            The celestial coordinates (CD, or CDELT and PC), D001SCAL, PIXAR_A2, PIXAR_SR.
         exposure
             EXPTIME, XPOSURE, EFFEXPTM.
         gain, read_noise
@@ -372,11 +374,16 @@ class Instrument:
             unstated = {"gain": preset.get("gain", 1 * _GAIN), "read_noise": preset.get("read_noise", 0 * u.electron)}
             bands[band] = {key: unstated.get(key) if value is None else value for key, value in facts.items()}
             names.append(name)
+        for key, value in changes.items():
+            foreign = [band for band in value if band not in bands] if isinstance(value, dict) else []
+            if foreign:
+                raise ValueError(f"{key} names {', '.join(map(str, foreign))}, but the headers are of {', '.join(bands)}")
         values = {key: {band: values[key] for band, values in bands.items()} for key in facts}
         scales = [as_quantity(scale, _PIXEL_SCALE, "pixel_scale").value for scale in values["pixel_scale"].values()]
         if max(scales) > 1.01 * min(scales):
+            stated = ", ".join(f"{scale:.4g}" for scale in scales)
             raise ValueError(
-                f"the bands must share one pixel grid, but the headers state {scales} arcsec / pix; bring the images to one grid "
+                f"the bands must share one pixel grid, but the headers state {stated} arcsec / pix; bring the images to one grid "
                 "first, and give its pixel_scale="
             )
         values["pixel_scale"] = scales[0] * _PIXEL_SCALE

@@ -13,7 +13,7 @@ from astropy.nddata import NDData
 from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 
-from .parameters import as_quantity
+from .parameters import as_quantity, positive_quantity
 
 __all__ = ["PSF", "as_psf", "builtin_psf", "hst_psf"]
 
@@ -71,7 +71,7 @@ class PSF:
             raise ValueError(f"a PSF kernel must be a 2D array, not of shape {data.shape}")
         if not np.all(np.isfinite(data)):
             raise ValueError(
-                f"the PSF kernel holds {np.count_nonzero(~np.isfinite(data))} NaN or infinite values; fill them first"
+                f"the PSF kernel holds {np.count_nonzero(~np.isfinite(data))} NaN, infinite or masked values; fill them first"
             )
         total = data.sum()
         negative = -data[data < 0].sum()
@@ -182,6 +182,7 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
         Tiny Tim's subsampled kernels have even sides and the source at ``n / 2``.
     position : tuple of float, optional
         Detector position ``(x, y)`` at which a `~photutils.psf.GriddedPSFModel` is taken; default the centre of its grid.
+        Beyond the grid its edge is taken, with a warning.
         Rows that STDPSF files mark as invalid count as dark.
     radius : float, optional
         Half the side of the square on which an astropy model is sampled, in native pixels.
@@ -195,7 +196,7 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
     TypeError
         If ``kernel`` is nothing of the above.
     ValueError
-        If the kernel is not 2D, holds NaN, is markedly negative or sums to zero.
+        If the kernel is not 2D, holds NaN or masked values, is markedly negative or sums to zero; or if a file is no FITS image.
 
     Examples
     --------
@@ -212,24 +213,33 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
             raise ValueError("center is for arrays and FITS kernels; a model states its own")
         return _from_model(kernel, oversampling, pixel_integrated, position, radius)
     if isinstance(kernel, (str, Path)):
-        with fits.open(kernel, memmap=False) as hdus:
-            kernel = _first_image(hdus)
+        kernel = _read_image(kernel)
     elif isinstance(kernel, fits.HDUList):
         kernel = _first_image(kernel)
     if isinstance(kernel, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
         oversampling = kernel.header.get("OVERSAMP") if oversampling is None else oversampling
         kernel = kernel.data
     elif isinstance(kernel, NDData):
-        kernel = kernel.data
+        kernel = np.ma.array(kernel.data, mask=False if kernel.mask is None else kernel.mask)
     elif isinstance(kernel, dict):
         raise TypeError("as_psf makes the PSF of one band; for several give a dict band -> PSF where a PSF is asked for")
     try:
-        kernel = np.asarray(getattr(kernel, "value", kernel), dtype=float)
+        kernel = np.ma.filled(np.ma.asarray(getattr(kernel, "value", kernel), dtype=float), np.nan)
     except (TypeError, ValueError):
         raise TypeError(
             f"cannot make a PSF of a {type(kernel).__name__}: give a 2D array, a FITS image, or a photutils or astropy model"
         ) from None
     return PSF(kernel, 4 if oversampling is None else oversampling, bool(pixel_integrated), center)
+
+
+def _read_image(path):
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            return _first_image(hdus)
+    except FileNotFoundError:
+        raise
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as the FITS image of a PSF: {error}") from None
 
 
 def _first_image(hdus):
@@ -251,18 +261,25 @@ def _from_model(model, oversampling, pixel_integrated, position, radius):
         raise ValueError(f"{type(model).__name__} has no position (x_0, y_0 or x_mean, y_mean) to take as the source's")
     if hasattr(model, "oversampling"):  # photutils: an image, or a grid of them
         own = np.unique(model.oversampling)
-        if own.size > 1 or (oversampling is not None and oversampling != own[0]):
-            raise ValueError(
-                f"oversampling must be what the model states, {own.tolist()}, the same along x and y; not {oversampling}"
-            )
+        if own.size > 1:
+            raise ValueError(f"oversampling of the model must be the same along x and y, not {model.oversampling}")
+        if oversampling not in (None, own[0]):
+            raise ValueError(f"oversampling must be what the model states, {own[0]}, not {oversampling}")
         oversampling = int(own[0])
         pixel_integrated = True if pixel_integrated is None else pixel_integrated
         ny, nx = model.data.shape[-2:]
         center = np.array(model.origin[:2], dtype=float)
         if model.data.ndim == 3:
             model = _without_invalid_rows(model)
-            if position is None:
-                position = np.mean([model.grid_xypos.min(axis=0), model.grid_xypos.max(axis=0)], axis=0)
+            first, last = model.grid_xypos.min(axis=0), model.grid_xypos.max(axis=0)
+            position = (first + last) / 2 if position is None else position
+            if np.any(position < first - 1) or np.any(position > last + 1):
+                warnings.warn(
+                    f"position {position} lies outside the grid of PSFs, {first} to {last}: its edge is used; positions are of "
+                    "the detector, not of a mosaic",
+                    AstropyUserWarning,
+                    stacklevel=3,
+                )
             parameters[x_name], parameters[y_name] = position
     else:
         oversampling = 4 if oversampling is None else oversampling
@@ -329,8 +346,10 @@ def hst_psf(passband, pixel_scale=0.04 * u.arcsec / u.pix, *, oversampling=4, ra
     >>> hst_psf("F438W")
     <PSF (251, 251), 4x oversampled, pixel_integrated=False>
     """
-    scale = as_quantity(pixel_scale, u.arcsec / u.pix, "pixel_scale").value
-    radius = as_quantity(radius, u.arcsec, "radius").value
+    scale = positive_quantity(pixel_scale, u.arcsec / u.pix, "pixel_scale").value
+    if not oversampling > 0:
+        raise ValueError(f"oversampling must be a positive number, not {oversampling}")
+    radius = positive_quantity(radius, u.arcsec, "radius").value
     flux, pivot, _ = _hst_table()
     if isinstance(passband, str):
         key = passband if passband.startswith("WFC3_UVIS_") else f"WFC3_UVIS_{passband}"

@@ -3,6 +3,8 @@
 SyntheticCluster: masses, sizes and magnitudes are those that were asked for, and so are the pixels.
 """
 
+import pickle
+
 import galsim
 import numpy as np
 import pytest
@@ -198,6 +200,7 @@ def test_clusters_follow_the_generator():
     ({"a_v_spread": 0.1 * u.mag}, ValueError, "a_v must be positive where there is an a_v_spread of 0.1 mag"),
     ({"extinction": "spectra"}, ValueError, "extinction must be 'pivot' or 'integrated', not 'spectra'"),
     ({"extinction": "integrated", "r_v": 2.5}, ValueError, "tabulated for extinction_law='F99' with r_v=3.1"),
+    ({"extinction": "integrated", "foreground_law": "G23"}, ValueError, "and the same for the foreground"),
     ({"extinction_law": "F09"}, ValueError, "law is 'F09'"),
     ({"binary_fraction": -0.1}, ValueError, "binary_fraction must lie in 0 to 1"),
     ({"mass_ratio": 2}, ValueError, "mass_ratio must lie in 0 to 1"),
@@ -359,6 +362,18 @@ def test_foreground_dust_is_not_part_of_a_v():
     assert (cluster.magnitude("F336W") - make_cluster().magnitude("F336W")).value == pytest.approx(expected)
 
 
+def test_dust_beyond_the_reach_of_f99():
+    far = "NIRCAM_F444W"
+    clear = make_cluster(a_v=0 * u.mag).magnitude(far)
+    with pytest.raises(ValueError, match="NIRCAM_F444W lies outside F99"):
+        make_cluster(a_v=0 * u.mag, foreground_a_v=0.3 * u.mag).magnitude(far)
+    ratio = band_extinction([far], law="G23")[0]
+    foreground = make_cluster(a_v=0 * u.mag, foreground_a_v=0.3 * u.mag, foreground_law="G23")
+    assert (foreground.magnitude(far) - clear).value == pytest.approx(0.3 * ratio)
+    both = make_cluster(a_v=1 * u.mag, extinction_law="G23", foreground_a_v=0.3 * u.mag, foreground_law="G23")
+    assert (both.magnitude(far) - clear).value == pytest.approx(1.3 * ratio)
+
+
 @pytest.mark.parametrize("kwargs", [{}, {"binary_fraction": 0.3}])
 def test_spread_of_dust(kwargs):
     cluster = make_cluster(2e4 * u.Msun, a_v=0.8 * u.mag, a_v_spread=0.4 * u.mag, **kwargs)
@@ -402,6 +417,12 @@ def test_a_cluster_may_be_dead():
     assert not cluster.render(M83, (16, 16)).to_array().any()
 
 
+def test_clusters_travel_between_processes():
+    cluster = make_cluster(a_v=0.5 * u.mag, extinction_law="G03_SMCBar", foreground_a_v=0.1 * u.mag)
+    copy = pickle.loads(pickle.dumps(cluster))
+    assert copy.magnitude("F438W") == cluster.magnitude("F438W")
+
+
 def test_repr(cluster):
     assert repr(cluster).startswith("<SyntheticCluster mass=2e+04 solMass, age=20 Myr, half_light_radius=0.12 arcsec, a_v=0.6 mag")
 
@@ -422,8 +443,22 @@ def test_bands_of_the_isochrones_alone():
     cluster = make_cluster(age=1e8 * u.yr, isochrones=own_grid(0.0), bands=("g", "F814W"), a_v=0 * u.mag, rng=1)
     modulus = 5 * np.log10(cluster.distance.to_value(u.pc) / 10)
     assert np.allclose(cluster.stars["g"].value, 5 - 2.5 * cluster.stars["log_luminosity"] + modulus, atol=1e-6)
-    with pytest.raises(ValueError, match="unknown passband 'DECAM_g'"):
+    assert cluster.stars.meta["magnitude_systems"] == {"g": "AB", "F814W": "Vega"}
+    with pytest.raises(ValueError, match="how dust dims DECAM_g is not known"):
         make_cluster(age=1e8 * u.yr, isochrones=own_grid(0.0), a_v=1 * u.mag).magnitude("g")
+
+
+def test_broad_band_spectrum_of_the_bands_that_the_isochrones_bring():
+    """F814W is that of ACS in all that a cluster tells if its isochrones bring that of ACS."""
+    default = IsochroneGrid.default()
+    nodes = {}
+    for log_age in (8.0, 8.05):
+        stars = default.knots(log_age)
+        _, magnitudes = default.magnitudes(log_age, 0.0, ["ACS_WFC_F814W"])
+        nodes[0.0, log_age] = Isochrone(*(getattr(stars, name) for name in COLUMNS), magnitudes=magnitudes)
+    grid = IsochroneGrid(nodes, 0.02, "a test", magnitude_systems={"ACS_WFC_F814W": "Vega"})
+    short, full = (make_cluster(age=1e8 * u.yr, isochrones=grid, bands=(band,)).spectrum() for band in ("F814W", "ACS_WFC_F814W"))
+    assert short.spectral_axis[0] == full.spectral_axis[0] and short.flux[0] == full.flux[0]
 
 
 def test_stars_below_the_isochrones_are_dark():

@@ -5,6 +5,7 @@ Tests of clustercnn.stellar.imf
 
 import numpy as np
 import pytest
+from astropy import units as u
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -188,6 +189,12 @@ def test_mean_light_is_not_biased_by_stopping():
         (lambda: get_imf(2.35), TypeError, "not float"),
         (lambda: BrokenPowerLaw([0.1, 1], [1, 2]), ValueError, "one value more"),
         (lambda: BrokenPowerLaw([1, 0.1], [1]), ValueError, "ascending"),
+        (lambda: BrokenPowerLaw([0.1, 1], [np.nan]), ValueError, "mean mass of nan"),
+        (lambda: BrokenPowerLaw([0.1, np.inf], [1.5]), ValueError, "mean mass of inf"),
+        (lambda: get_imf("kroupa").ppf([0.5, 1.1]), ValueError, "q must be a fraction"),
+        (lambda: get_imf("chabrier").ppf(-0.1), ValueError, "q must be a fraction"),
+        (lambda: get_imf("salpeter").ppf(np.nan), ValueError, "q must be a fraction"),
+        (lambda: get_imf("salpeter").cdf(1 * u.pc), u.UnitsError, "'pc' .* 'solMass'"),
         (lambda: Chabrier(lower=2.0), ValueError, "enclose 1 Msun"),
         (lambda: get_imf("kroupa").sample_mass(-1.0), ValueError, "total is -1.0"),
         (lambda: get_imf("kroupa").sample_systems(9.0, binary_fraction=1.1), ValueError, "binary_fraction must lie in 0 to 1"),
@@ -200,6 +207,16 @@ def test_mean_light_is_not_biased_by_stopping():
 def test_errors(make, error, match):
     with pytest.raises(error, match=match):
         make()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(st.floats(0.1, 100), st.sampled_from([u.Msun, u.kg, u.Mjup]))
+def test_masses_in_any_unit(name, mass, unit):
+    imf, quantity = get_imf(name), (mass * u.Msun).to(unit)
+    for function in (imf.pdf, imf.cdf, imf.cumulative_mass):
+        assert function(quantity) == pytest.approx(function(mass), rel=1e-9)
+    assert imf.number_fraction(0.5 * u.Msun, quantity) == pytest.approx(imf.number_fraction(0.5, mass), abs=1e-9)
+    assert np.array_equal(imf.sample_mass(100 * u.Msun, rng=1), imf.sample_mass(100.0, rng=1))
 
 
 def test_repr_evaluates_back():

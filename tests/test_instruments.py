@@ -292,9 +292,29 @@ def test_headers_that_do_not_go_together():
     with pytest.raises(ValueError, match="two headers are of F438W"):
         Instrument.from_header([uvis_header(), uvis_header()])
     coarse = uvis_header("F814W", D001SCAL=0.05, CD1_1=None)
-    with pytest.raises(ValueError, match="share one pixel grid"):
+    with pytest.raises(ValueError, match="share one pixel grid, but the headers state 0.04, 0.05 arcsec / pix"):
         Instrument.from_header([uvis_header(), coarse])
     assert Instrument.from_header([uvis_header(), coarse], pixel_scale=SCALE).pixel_scale == SCALE
+
+
+def test_pixel_scale_of_every_form_of_coordinates():
+    """CD, CDELT with PC in either (`WCS.to_header` leaves all of CD in PC), CUNIT."""
+    header = uvis_header(D001SCAL=None)
+    bare = uvis_header(D001SCAL=None, CD1_1=None, CD1_2=None, CD2_1=None, CD2_2=None, CTYPE1=None)
+    rewritten = WCS(header).to_header()
+    assert rewritten["CDELT1"] == 1.0
+    turned = {"CTYPE1": "RA---TAN", "CDELT1": -0.04, "CDELT2": 0.04, "PC1_2": -0.5, "PC2_1": 0.5, "CUNIT1": "arcsec"}
+    turned |= {"PC1_1": 0.75**0.5, "PC2_2": 0.75**0.5}
+    for cards in (header, rewritten, turned):
+        merged = bare.copy()
+        merged.update(cards)
+        assert Instrument.from_header(merged).pixel_scale.value == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize("key", ["exposure", "sky"])
+def test_changes_of_bands_that_are_not_there(key):
+    with pytest.raises(ValueError, match=f"{key} names F999W, but the headers are of F438W"):
+        Instrument.from_header(uvis_header(), **{key: {"F999W": 1 * u.s}})
 
 
 def test_acs_has_two_filter_wheels_and_goes_with_wfc3():
@@ -336,6 +356,9 @@ def test_jwst_mosaics_become_electrons_per_second():
     by_header = Instrument.from_header([jwst_hdus("F200W"), jwst_hdus("F277W")], **scale)
     assert by_header == Instrument.from_header(images, **scale)
     assert instrument.name == "JWST/NIRCam/SW + JWST/NIRCam/LW"
+    nameless = jwst_hdus("F200W")
+    del nameless[0].header["DETECTOR"]
+    assert Instrument.from_header(nameless).name == "JWST/NIRCam/SW"
     assert instrument.exposure("F200W") == 1718 * u.s and instrument.pixel_scale.value == pytest.approx(0.03)
     assert instrument.gain("F277W").value == 1.82
     rates = images.to_array("electron / s", instrument=instrument, nan="mask")
@@ -344,6 +367,18 @@ def test_jwst_mosaics_become_electrons_per_second():
         jansky = 2e6 * (0.03 * np.pi / 180 / 3600) ** 2
         magnitude = -2.5 * np.log10(jansky / 3631)
         assert instrument.zero_point(band, "ab").value - 2.5 * np.log10(rate) == pytest.approx(magnitude, abs=1e-3)
+
+
+def test_filters_of_roman_by_their_new_names():
+    header = fits.Header({"INSTRUME": "WFI", "DETECTOR": "WFI01", "FILTER": "F158", "BUNIT": "MJy/sr", "EXPTIME": 140.0})
+    header["PIXAR_A2"] = 0.0121
+    for headers, band in ((header, "F158"), ({"H158": header}, "H158"), ({"F158": header}, "F158")):
+        roman = Instrument.from_header(headers)
+        assert roman.name == "Roman/WFI" and roman.bands == (band,) and roman.passband(band) == "ROMAN_H158"
+    with pytest.raises(ValueError, match="header given for F129 says FILTER = F158"):
+        Instrument.from_header({"F129": header})
+    preset = Instrument.from_name("Roman/WFI", bands=("F158", "J129"), exposure=140 * u.s)
+    assert preset.passbands == ("ROMAN_H158", "ROMAN_J129") and preset.zero_point("F158") == roman.zero_point("F158")
 
 
 def test_counts_are_adu():

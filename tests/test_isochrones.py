@@ -4,6 +4,7 @@ Tests of clustercnn.stellar.isochrones
 """
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -325,6 +326,10 @@ def test_metallicity_reddens(grid):
     assert (np.diff(old) > 0).all()
 
 
+def upside_down(stars, name):
+    return replace(stars, **{name: getattr(stars, name)[::-1]})
+
+
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
@@ -345,6 +350,8 @@ def test_metallicity_reddens(grid):
         (lambda g: g.ssp_magnitudes(1 * u.Gyr, imf="miller"), ValueError, "imf"),
         (lambda g: g.phase_fractions(1 * u.Gyr, passband="F1W"), ValueError, "unknown passband 'F1W'"),
         (lambda g: g.phase_fractions(1e9), TypeError, "age must be a Quantity"),
+        (lambda g: g.ssp_magnitudes([10, 20] * u.Myr), ValueError, "age must be one positive number"),
+        (lambda g: g.isochrone(-10 * u.Myr), ValueError, "age must be one positive number"),
         (lambda g: IsochroneGrid({}, 0.02, "nothing"), ValueError, "no entries"),
         (
             lambda g: IsochroneGrid({(0, 8): g.knots(8), (0.1, 9): g.knots(9)}, 0.02, "holes"),
@@ -356,6 +363,8 @@ def test_metallicity_reddens(grid):
             ValueError,
             "has 200 stars and magnitudes in 0 bands, but needs two stars or more and 1 bands",
         ),
+        (lambda g: IsochroneGrid({(0, 8): upside_down(g.knots(8), "initial_mass")}, 0.02, "falling"), ValueError, "must ascend"),
+        (lambda g: IsochroneGrid({(0, 8): upside_down(g.knots(8), "phase")}, 0.02, "younger"), ValueError, "must never descend"),
     ],
 )
 def test_errors(grid, call, error, match):

@@ -3,9 +3,12 @@
 Tests of clustercnn.stellar.isochrone_files: files in the formats of PARSEC and MIST, all with invented numbers, whole and damaged
 """
 
+import bz2
 import gzip
 import io
+import lzma
 from functools import lru_cache
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -164,10 +167,12 @@ def test_what_the_header_tells(tmp_path):
         ("JWST NIRCam wide+verywide filters, Vegamags", "F115Wmag", "NIRCAM_F115W", "Vega"),
         ("JWST NIRISS filters (Nov 2022), Vegamags", "F115Wmag", "JWST_F115W", "Vega"),
         ("Roman (ex-WFIRST) 2021 filters, Vegamags", "R062mag", "ROMAN_R062", "Vega"),
+        ("Roman (ex-WFIRST) 2021 filters, Vegamags", "F062mag", "ROMAN_R062", "Vega"),
         ("UBVRIJHK (cf. Maiz-Apellaniz 2006 + Bessell 1990)", "Vmag", "BESSELL_V", "Vega"),
         ("2MASS JHKs", "Jmag", "2MASS_J", "Vega"),
         ("DECAM (ABmags)", "gmag", "DECAM_g", "AB"),
         ("SDSS <i>ugriz</i>", "gmag", "SDSS_g", "AB"),
+        ("SDSS <i>ugriz</i> + 2MASS <i>JHK</i>s", "Jmag", "SDSS_J", "unknown"),
         ("Pan-STARRS1", "yP1mag", "PanSTARRS1_yP1", "AB"),
         ("Gaia EDR3 (all Vegamags, Gaia passbands from ESA/Gaia website)", "G_BPmag", "Gaia_G_BP", "Vega"),
         ("HST/NICMOS ST", "F160Wmag", "HST_NICMOS_F160W", "ST"),
@@ -446,11 +451,25 @@ def test_open_and_compressed_files(tmp_path):
     packed = tmp_path / "output.dat.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
     assert equal_stars(grid, IsochroneGrid.read(packed))
-    packed.write_bytes(gzip.compress(path.read_bytes())[:300])
-    with pytest.raises(ValueError, match="output.dat.gz (cannot be unpacked|is no table)"):
+    with packed.open("rb") as file:
+        assert equal_stars(grid, IsochroneGrid.read(file))
+    assert equal_stars(grid, IsochroneGrid.read(io.BytesIO(b"\xef\xbb\xbf" + web_form().encode())))  # as Windows saves text
+
+
+@pytest.mark.parametrize(("suffix", "module"), [("gz", gzip), ("bz2", bz2), ("xz", lzma)])
+def test_damaged_compressed_files(tmp_path, suffix, module):
+    packed, whole = tmp_path / f"output.dat.{suffix}", module.compress(web_form().encode())
+    for damaged in (whole[:300], whole[:-5]):
+        packed.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"output.dat.{suffix} cannot be (read|unpacked)"):
+            IsochroneGrid.read(packed)
+        with pytest.raises(ValueError, match=f"output.dat.{suffix} cannot be unpacked"):
+            IsochroneGrid.read(packed, format="parsec")
+    packed.write_bytes(module.compress(b""))
+    with pytest.raises(ValueError, match=f"output.dat.{suffix} is empty"):
         IsochroneGrid.read(packed)
-    with pytest.raises(ValueError, match="output.dat.gz cannot be unpacked"):
-        IsochroneGrid.read(packed, format="parsec")
+    with pytest.raises(OSError, match="directory"):
+        IsochroneGrid.read(tmp_path)
 
 
 def equal_stars(first, second):
@@ -504,6 +523,17 @@ def test_tables_of_ones_own(tmp_path):
     assert grid.magnitude_systems == {"BESSELL_V": "Vega"} and grid.source == str(tmp_path / "own.ecsv")
     grid.write(tmp_path / "grid.ecsv")
     lines = (tmp_path / "grid.ecsv").read_text().splitlines(True)
+    for name, values in {"radius": 1 * u.Rsun, "kind": "dwarf", "BESSELL_B": 1 * u.ABmag}.items():
+        foreign = table.copy()
+        foreign[name] = values
+        foreign.write(tmp_path / "foreign.ecsv", overwrite=True)
+        with pytest.raises(ValueError, match=f"foreign.ecsv has values in column {name} that are no numbers of unit mag"):
+            IsochroneGrid.read(tmp_path / "foreign.ecsv")
+    weightless = table.copy()
+    weightless["initial_mass"][0] = 0 * u.Msun
+    weightless.write(tmp_path / "weightless.ecsv")
+    with pytest.raises(ValueError, match="weightless.ecsv has initial masses that are not positive"):
+        IsochroneGrid.read(tmp_path / "weightless.ecsv")
     with pytest.raises(ValueError, match="grid.ecsv has 2 of 3 rows: it seems truncated"):
         IsochroneGrid.read(save(tmp_path, "".join(lines[:-1]), "grid.ecsv"))
     with pytest.raises(ValueError, match="grid.ecsv has 0 of 3 rows"):
@@ -512,7 +542,9 @@ def test_tables_of_ones_own(tmp_path):
 
 def test_genuine_web_form_output(reference_data, tmp_path):
     path = reference_data / "isochrones" / "parsec_cmd33_DECAM_sample.dat"
+    start = perf_counter()
     grid = IsochroneGrid.read(path)
+    assert perf_counter() - start < 2
     assert len(grid.metallicities) == 4 and len(grid.log_ages) == 19 and grid.log_ages[0] == 9.0
     assert grid.magnitude_systems == {f"DECAM_{band}": "AB" for band in "ugrizY"}
     rows = np.loadtxt(path)

@@ -80,6 +80,7 @@ def test_names():
     assert resolve_passband("F435W") == "ACS_WFC_F435W"
     assert resolve_passband("V") == "BESSELL_V"
     assert resolve_passband("ACS_WFC_F814W") == "ACS_WFC_F814W"
+    assert resolve_passband("F158") == resolve_passband("ROMAN_F158") == resolve_passband("H158") == "ROMAN_H158"
     with pytest.raises(ValueError, match="'F999W'; the known ones are .*WFC3_UVIS_F438W"):
         resolve_passband("F999W")
 

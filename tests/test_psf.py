@@ -6,6 +6,7 @@ PSFs: the transfer function, the kernels that users bring, and the built-in mode
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,9 @@ def test_gridded_psf_is_taken_at_a_position(reference_data):
     np.testing.assert_allclose(psf.data, expected / expected.sum(), atol=1e-8)
     assert np.abs(as_psf(grid, position=(node[0] + 200, node[1])).data - psf.data).max() > 1e-6
     assert as_psf(grid).oversampling == 4
+    edge = as_psf(grid, position=grid.grid_xypos.max(axis=0))
+    with pytest.warns(AstropyUserWarning, match="position .* lies outside the grid of PSFs, .* to .*: its edge is used"):
+        np.testing.assert_allclose(as_psf(grid, position=(7000.0, 6000.0)).data, edge.data, atol=1e-12)
     with pytest.raises(ValueError, match="GriddedPSFModel"):
         as_psf(path)
 
@@ -262,6 +266,9 @@ def test_astropy_models_are_sampled():
     ("kernel", "error", "message"),
     [
         (np.full((5, 5), np.nan), ValueError, "NaN"),
+        (np.ma.masked_greater(np.diag([1.0, 2, 1]), 1.5), ValueError, "holds 1 NaN, infinite or masked values"),
+        (NDData(np.ones((3, 3)), mask=np.eye(3, dtype=bool)), ValueError, "holds 3 NaN, infinite or masked values"),
+        (ImagePSF(np.ones((5, 5)), oversampling=(4, 2)), ValueError, "the same along x and y, not .4 2."),
         (np.zeros((5, 5)), ValueError, "positive sum"),
         (-np.ones((5, 5)), ValueError, "positive sum"),
         (np.diag([1, 1, 1, -0.5]), ValueError, "negative"),
@@ -277,6 +284,19 @@ def test_broken_kernels(kernel, error, message):
         as_psf(kernel)
 
 
+def test_broken_files(tmp_path):
+    path = tmp_path / "psf.fits"
+    fits.writeto(path, gaussian_kernel(1.0))
+    whole = path.read_bytes()
+    for broken in (whole[: len(whole) // 2], whole[:1000], b"", b"no FITS"):
+        path.write_bytes(broken)
+        with warnings.catch_warnings(), pytest.raises(ValueError, match="psf.fits cannot be read as the FITS image of a PSF"):
+            warnings.simplefilter("ignore", AstropyUserWarning)  # astropy's own of truncated files
+            as_psf(path)
+    with pytest.raises(FileNotFoundError):
+        as_psf(tmp_path / "nowhere.fits")
+
+
 def test_slightly_negative_wings_are_noise_and_stay():
     kernel = gaussian_kernel(1)
     kernel[0, 0] = -0.001
@@ -287,6 +307,12 @@ def test_slightly_negative_wings_are_noise_and_stay():
 def test_bad_oversampling(oversampling):
     with pytest.raises(ValueError, match="oversampling"):
         as_psf(np.ones((3, 3)), oversampling=oversampling)
+
+
+@pytest.mark.parametrize("changes", [{"oversampling": 0}, {"radius": -1 * u.arcsec}, {"pixel_scale": 0 * u.arcsec / u.pix}])
+def test_the_builtin_psf_names_what_is_wrong(changes):
+    with pytest.raises(ValueError, match=f"{next(iter(changes))} must be .*positive"):
+        hst_psf("F438W", **changes)
 
 
 # Radius [arcsec] and official encircled energy, WFC3/UVIS1, STScI

@@ -134,7 +134,7 @@ def test_atlas_below_the_usual_variable(atlas, monkeypatch):
     with pytest.raises(ValueError, match="no folder 'other' with a library of spectra: neither here nor in .*grid"):
         SpectralLibrary("other")
     monkeypatch.delenv("PYSYN_CDBS")
-    with pytest.raises(ValueError, match="no folder 'invented'.*PYSYN_CDBS is not set"):
+    with pytest.raises(ValueError, match="no folder 'invented' .*: not here, and .PYSYN_CDBS is not set"):
         SpectralLibrary("invented")
 
 

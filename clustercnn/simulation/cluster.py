@@ -17,6 +17,7 @@ from clustercnn.simulation.render import MANY_STARS, Renderer, band_psfs
 from clustercnn.stellar.extinction import band_extinction, covered_range, get_law, integrated_extinction
 from clustercnn.stellar.imf import get_imf
 from clustercnn.stellar.isochrones import IsochroneGrid, warn_of_missing_masses
+from clustercnn.stellar.photometry import passbands
 from clustercnn.stellar.spectra import FLAM, SpectralLibrary, luminosity_density, sed
 
 __all__ = ["SyntheticCluster"]
@@ -64,7 +65,9 @@ class SyntheticCluster:
         A_band / A_V by the curve at the pivot wavelength, one number for all stars; or integrated over the spectrum of each star
         (F99 with R_V = 3.1 only), see `~clustercnn.stellar.integrated_extinction`. Networks are trained with the former.
     foreground_a_v : `~astropy.units.Quantity`
-        V-band extinction by the Milky Way in addition (F99, R_V = 3.1), mag; not part of ``a_v``.
+        V-band extinction by the Milky Way in addition, mag; not part of ``a_v``.
+    foreground_law : str or dust_extinction model
+        Its curve; the default is F99 with R_V = 3.1, which ends at 3.3 micron (``"G23"`` reaches 32 micron).
     a_v_spread : `~astropy.units.Quantity`
         Standard deviation of A_V from star to star, mag: log-normal, with the mean ``a_v``.
     binary_fraction : float
@@ -111,6 +114,7 @@ class SyntheticCluster:
         r_v=None,
         extinction="pivot",
         foreground_a_v=0.0 * u.mag,
+        foreground_law="F99",
         a_v_spread=0.0 * u.mag,
         binary_fraction=0.0,
         mass_ratio=0.0,
@@ -125,12 +129,16 @@ class SyntheticCluster:
         self.a_v_spread = _not_negative(a_v_spread, "a_v_spread")
         if self.a_v_spread > 0 * u.mag and not self.a_v > 0 * u.mag:
             raise ValueError(f"a_v must be positive where there is an a_v_spread of {a_v_spread}")
-        self._law = get_law(extinction_law, r_v)
+        self._curves = (extinction_law, r_v), (foreground_law, None)
+        laws = self._laws
         if extinction not in ("pivot", "integrated"):
             raise ValueError(f"extinction must be 'pivot' or 'integrated', not {extinction!r}")
         self._integrated = extinction == "integrated"
-        if self._integrated and not (type(self._law).__name__ == "F99" and self._law.Rv == 3.1):
-            raise ValueError("extinction='integrated' is tabulated for extinction_law='F99' with r_v=3.1; take 'pivot' for others")
+        if self._integrated and not all(type(law).__name__ == "F99" and law.Rv == 3.1 for law in laws):
+            raise ValueError(
+                "extinction='integrated' is tabulated for extinction_law='F99' with r_v=3.1, and the same for the foreground; "
+                "take 'pivot' for others"
+            )
         self.metallicity = float(metallicity)
         self.bands = (bands,) if isinstance(bands, str) else tuple(bands)
         self._grid = IsochroneGrid.default() if isochrones is None else isochrones
@@ -168,6 +176,14 @@ class SyntheticCluster:
     def _log_age(self):
         return float(np.log10(self.age.to_value(u.yr)))
 
+    @cached_property
+    def _laws(self):
+        return [get_law(*curve) for curve in self._curves]
+
+    def __getstate__(self):
+        # curves of dust_extinction cannot be pickled, but be made anew
+        return {name: value for name, value in self.__dict__.items() if name != "_laws"}
+
     def __repr__(self):
         return (
             f"<SyntheticCluster mass={self.mass:.4g}, age={self.age:.4g}, half_light_radius={self.half_light_radius:.4g}, "
@@ -180,7 +196,8 @@ class SyntheticCluster:
         The living stars, a `~astropy.table.QTable`.
 
         Columns ``initial_mass``, ``log_teff``, ``log_luminosity``, ``log_g``, ``x``, ``y`` (arcsec from the centre), and the apparent Vega
-        magnitude in each of the cluster's bands, reddened. With binaries every star has its own row, and the integer ``system`` is
+        magnitude in each of the cluster's bands, reddened; in a band that isochrones bring and the package does not know, in the
+        system that ``meta["magnitude_systems"]`` names. With binaries every star has its own row, and the integer ``system`` is
         the same for both stars of a binary, which share a place; with a spread of A_V there is a column ``a_v``.
         """
         table = QTable({"initial_mass": self._initial_mass * u.Msun, **self._atmospheres})
@@ -191,7 +208,9 @@ class SyntheticCluster:
             table["system"] = self._system
         for band in self.bands:
             table[band] = self.star_magnitudes(band) * u.mag
-        table.meta = {"log_teff": "log10 K", "log_luminosity": "log10 Lsun", "log_g": "log10 cm/s2", "magnitudes": "Vega"}
+        table.meta = {"log_teff": "log10 K", "log_luminosity": "log10 Lsun", "log_g": "log10 cm/s2"}
+        systems = self._grid.magnitude_systems
+        table.meta["magnitude_systems"] = {band: systems.get(self._grid.resolve_band(band), "Vega") for band in self.bands}
         return table
 
     @cached_property
@@ -201,18 +220,23 @@ class SyntheticCluster:
 
     def _extinction(self, passband):
         """Extinction of the stars in a band, mag: one number or one per star."""
-        foreground = self.foreground_a_v.value
-        if not (foreground or self._dust.any()):
+        screens = [(law, a_v) for law, a_v in zip(self._laws, (self._dust, self.foreground_a_v.value)) if np.any(a_v)]
+        if not screens:
             return 0.0  # in any band, whether its extinction is known or not
+        if passband not in passbands():
+            raise ValueError(f"how dust dims {passband} is not known: only the isochrones have a passband of this name")
         if self._integrated:
-            total = self._dust + foreground
+            total = self._dust + self.foreground_a_v.value
             state = self._atmospheres
             return total * integrated_extinction(state["log_teff"], state["log_g"], total, (passband,))[:, 0]
-        dust = self._dust * band_extinction((passband,), law=self._law)[0]
-        return dust + foreground * band_extinction((passband,))[0] if foreground else dust
+        return sum(a_v * band_extinction((passband,), law=law)[0] for law, a_v in screens)
 
     def star_magnitudes(self, band):
-        """Apparent, reddened Vega magnitudes of the stars in any band of the isochrones or of the package (float array)."""
+        """
+        Apparent, reddened magnitudes of the stars in any band of the isochrones or of the package (float array).
+
+        In the Vega system, except for bands that only the isochrones know: in theirs.
+        """
         passband = self._grid.resolve_band(band)
         if passband not in self._magnitudes:
             initial_mass, absolute = self._grid.magnitudes(self._log_age, self.metallicity, (passband,))
@@ -222,12 +246,12 @@ class SyntheticCluster:
         return self._magnitudes[passband]
 
     def magnitude(self, band):
-        """Apparent Vega magnitude of the whole cluster in a band, dust included; infinite if no star is alive."""
+        """Apparent magnitude of the whole cluster (see `star_magnitudes`), dust included; infinite if no star is alive."""
         with np.errstate(divide="ignore"):
             return -2.5 * np.log10(np.sum(10 ** (-0.4 * self.star_magnitudes(band)))) * u.mag
 
     def color(self, band_1, band_2):
-        """Colour ``band_1 - band_2`` in Vega magnitudes."""
+        """Colour ``band_1 - band_2``, of `magnitude`."""
         return self.magnitude(band_1) - self.magnitude(band_2)
 
     def spectrum(self, library=None):
@@ -260,7 +284,8 @@ class SyntheticCluster:
         ``extinction='integrated'``, and near that with ``'pivot'``.
         """
         if library is None:
-            return sed(u.Quantity([self.magnitude(band) for band in self.bands]), self.bands)
+            names = [self._grid.resolve_band(band) for band in self.bands]
+            return sed(u.Quantity([self.magnitude(name) for name in names]), names)
         from specutils import Spectrum
 
         library = SpectralLibrary(library) if isinstance(library, str | Path) else library
@@ -269,8 +294,8 @@ class SyntheticCluster:
         wavelength, density = luminosity_density(library, **self._atmospheres, metallicity=metallicity, group=group)
         seen = np.ones(len(wavelength), bool)
         wavelength = wavelength * u.AA
-        screens = [(self._law, np.bincount(group, self._dust) / np.bincount(group)), (get_law(), [self.foreground_a_v.value])]
-        for law, a_v in screens:
+        screens = np.bincount(group, self._dust) / np.bincount(group), [self.foreground_a_v.value]
+        for law, a_v in zip(self._laws, screens):
             if np.any(a_v):
                 shortest, longest = covered_range(law)
                 inside = (wavelength >= shortest) & (wavelength <= longest)

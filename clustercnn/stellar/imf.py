@@ -4,6 +4,7 @@
 import numbers
 
 import numpy as np
+from astropy import units as u
 from scipy.special import erf, erfinv
 
 __all__ = ["BrokenPowerLaw", "Chabrier", "InitialMassFunction", "get_imf"]
@@ -13,7 +14,8 @@ class InitialMassFunction:
     """
     A distribution of initial stellar masses between ``lower`` and ``upper`` (Msun), normalised to one star.
 
-    A subclass provides ``lower``, ``upper``, ``pdf``, ``cdf``, ``ppf`` and ``cumulative_mass``; the rest follows.
+    Masses are plain numbers in Msun, or a `~astropy.units.Quantity`; what is returned is plain. A subclass provides ``lower``,
+    ``upper``, ``pdf``, ``cdf``, ``ppf`` and ``cumulative_mass``; the rest follows.
     """
 
     @property
@@ -75,8 +77,8 @@ class InitialMassFunction:
 
         Parameters
         ----------
-        total : float
-            Mass in Msun.
+        total : float or `~astropy.units.Quantity`
+            Mass, in Msun.
         rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`, optional
             Source of randomness.
         stop : {"nearest", "before", "after", "sorted"}, optional
@@ -144,6 +146,7 @@ class InitialMassFunction:
         >>> print((primary.sum() + companion.sum()).round(1), (companion > 0).mean().round(1))
         1000.0 0.5
         """
+        total = _in_msun(total)
         if not (np.isfinite(total) and total > 0):
             raise ValueError(f"total is {total} Msun, but must be positive and finite")
         if stop not in ("nearest", "before", "after", "sorted"):
@@ -183,6 +186,17 @@ class InitialMassFunction:
         return systems[:, : last + keep]
 
 
+def _in_msun(mass):
+    return mass.to_value(u.Msun) if isinstance(mass, u.Quantity) else mass
+
+
+def _fraction(q):
+    q = np.asarray(q, float)
+    if not ((q >= 0) & (q <= 1)).all():
+        raise ValueError("q must be a fraction of the stars, 0 to 1")
+    return q
+
+
 def _sorted_sampling(draw, total, mean_mass):
     systems = np.empty((2, 0))
     while systems.sum() <= total:
@@ -208,7 +222,7 @@ class BrokenPowerLaw(InitialMassFunction):
     Raises
     ------
     ValueError
-        If the lengths do not fit or ``breaks`` are not positive and ascending.
+        If the lengths do not fit, ``breaks`` are not positive and ascending, or the mean mass is not finite.
 
     Examples
     --------
@@ -232,6 +246,8 @@ class BrokenPowerLaw(InitialMassFunction):
         self._scale /= self._segments(0).sum()
         self._numbers = np.concatenate([[0.0], np.cumsum(self._segments(0))])
         self._masses = np.concatenate([[0.0], np.cumsum(self._segments(1))])
+        if not np.isfinite(self.mean_mass):
+            raise ValueError(f"breaks {breaks} and exponents {exponents} make a mean mass of {self.mean_mass}, not a finite one")
 
     def __repr__(self):
         return f"BrokenPowerLaw({self.breaks.tolist()}, {self.exponents.tolist()})"
@@ -261,13 +277,13 @@ class BrokenPowerLaw(InitialMassFunction):
         return np.clip(np.searchsorted(self.breaks, mass, side="right") - 1, 0, self.exponents.size - 1)
 
     def _cumulative(self, mass, moment, sums):
-        mass = np.clip(np.asarray(mass, float), self.lower, self.upper)
+        mass = np.clip(np.asarray(_in_msun(mass), float), self.lower, self.upper)
         index = self._index(mass)
         return sums[index] + self._scale[index] * self._primitive(self.breaks[index], mass, index, moment)
 
     def pdf(self, mass):
         """Probability density per Msun at ``mass`` (Msun, any shape); zero outside the limits."""
-        mass = np.asarray(mass, float)
+        mass = np.asarray(_in_msun(mass), float)
         inside = (mass >= self.lower) & (mass <= self.upper)
         safe = np.where(inside, mass, self.lower)
         index = self._index(safe)
@@ -283,7 +299,7 @@ class BrokenPowerLaw(InitialMassFunction):
 
     def ppf(self, q):
         """Mass in Msun below which the fraction ``q`` (0 to 1, any shape) of the stars lies."""
-        q = np.asarray(q, float)
+        q = _fraction(q)
         index = np.clip(np.searchsorted(self._numbers, q, side="right") - 1, 0, self.exponents.size - 1)
         start = self.breaks[index]
         rest = (q - self._numbers[index]) / self._scale[index]
@@ -341,7 +357,7 @@ class Chabrier(InitialMassFunction):
 
     def pdf(self, mass):
         """Probability density per Msun at ``mass`` (Msun, any shape); zero outside the limits."""
-        mass = np.asarray(mass, float)
+        mass = np.asarray(_in_msun(mass), float)
         inside = (mass >= self.lower) & (mass < 1)
         safe = np.where(inside, mass, 0.5)
         low = self._scale / safe * np.exp(-0.5 * (np.log(safe / self.peak) / self._width) ** 2)
@@ -349,18 +365,18 @@ class Chabrier(InitialMassFunction):
 
     def cdf(self, mass):
         """Fraction of the stars below ``mass`` (Msun, any shape)."""
-        low = np.clip(mass, self.lower, 1.0)
+        low = np.clip(_in_msun(mass), self.lower, 1.0)
         return self._scale * (self._normal(low) - self._normal(self.lower)) + (1 - self._below) * self._tail.cdf(mass)
 
     def cumulative_mass(self, mass):
         """Mass in stars below ``mass``, in Msun per star formed."""
-        low = np.clip(mass, self.lower, 1.0)
+        low = np.clip(_in_msun(mass), self.lower, 1.0)
         bottom = self._scale * (self._normal(low, 1) - self._normal(self.lower, 1))
         return bottom + (1 - self._below) * self._tail.cumulative_mass(mass)
 
     def ppf(self, q):
         """Mass in Msun below which the fraction ``q`` (0 to 1, any shape) of the stars lies."""
-        q = np.asarray(q, float)
+        q = _fraction(q)
         area = np.minimum(q, self._below) / self._scale + self._normal(self.lower)
         x = np.sqrt(2) * erfinv(area / (self._width * np.sqrt(np.pi / 2)) - 1)
         low = np.clip(self.peak * np.exp(self._width * x), self.lower, 1.0)

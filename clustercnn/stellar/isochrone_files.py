@@ -17,8 +17,8 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from .isochrone import COLUMNS, Isochrone, ascending
 from .isochrones import IsochroneGrid, corrected_magnitudes
+from .photometry import RENAMED, vega_to_ab, vega_to_st
 from .photometry import passbands as known_passbands
-from .photometry import vega_to_ab, vega_to_st
 
 __all__ = []
 
@@ -105,8 +105,8 @@ def _content(file):
         name, content = str(file), Path(file).read_bytes()
     try:
         with get_readable_fileobj(io.BytesIO(content), encoding="binary") as plain:
-            text = plain.read().decode("utf-8", errors="replace")
-    except (OSError, EOFError) as error:
+            text = plain.read().decode("utf-8-sig", errors="replace")
+    except Exception as error:  # each way of packing has its own
         raise ValueError(f"{name} cannot be unpacked: {error}") from None
     if not text.strip():
         raise ValueError(f"{name} is empty")
@@ -179,7 +179,8 @@ def _bands(text, columns, passbands, prefixed):
     described = text.comment(r"photometric system\s*[:=](.*)") or ""
     systems = [s for s, word in (("AB", r"\bAB(mags?)?\b"), ("ST", r"\bST(mags?)?\b"), ("Vega", "Vega")) if re.search(word, described)]
     if not systems:
-        systems = ["AB" if re.search(AB_SURVEYS, described, re.IGNORECASE) else "Vega"]
+        known = re.search(AB_SURVEYS, described, re.IGNORECASE)
+        systems = ["Vega"] if not known else ["AB"] if "+" not in described else []  # beside another survey nobody tells
     system = systems[0] if len(systems) == 1 else "unknown"
     prefix = re.sub(r"\W", "_", "".join(re.findall(r"^[\w/-]+", described)).replace("-", ""))
     instruments = ()
@@ -187,7 +188,7 @@ def _bands(text, columns, passbands, prefixed):
         if re.search(pattern, described, re.IGNORECASE):
             prefix, instruments = name, places
             break
-    exact = {name.casefold(): name for name in known_passbands()}
+    exact = {name.casefold(): RENAMED.get(name, name) for name in (*known_passbands(), *RENAMED)}
     passbands = dict(passbands or {})
     unknown = [column for column in passbands if column not in columns]
     if unknown:
@@ -251,6 +252,8 @@ def _from_columns(file, columns, blocks=None, **known):
     keys, node = np.unique(np.column_stack([columns["metallicity"], columns["log_age"]]), axis=0, return_inverse=True)
     node = node.ravel()
     order = np.lexsort((columns["initial_mass"], node))
+    if not (columns["initial_mass"] > 0).all():
+        raise ValueError(f"{file} has initial masses that are not positive")
     bands = known["magnitude_systems"]
     nodes = {}
     for key, rows in zip(keys, np.split(order, np.flatnonzero(np.diff(node[order])) + 1)):
@@ -396,10 +399,13 @@ def _read_ecsv(file):
         raise ValueError(f"{name} has {len(table)} of {meta.get('rows', 'some')} rows: it seems truncated")
     columns = {}
     for column in table.colnames:
-        values = table[column]
-        if values.unit is not None:
-            values = u.Quantity(values).to(u.mag if column not in needed else u.Msun)
-        columns[column] = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
+        values, unit = table[column], u.Msun if column in needed else u.mag
+        try:
+            if values.unit is not None:
+                values = u.Quantity(values).to(unit)
+            columns[column] = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} has values in column {column} that are no numbers of unit {unit}: {error}") from None
     for column in needed:
         if not np.isfinite(columns[column]).all():
             raise ValueError(f"{name} has values in column {column} that are no finite numbers")
@@ -476,17 +482,20 @@ def _several(read):
 
 def _head(path, opened):
     """The words of the comment lines at the beginning of a file."""
+    if opened is None:
+        packed = Path(path).open("rb")
+    else:
+        position, content = opened.tell(), opened.read()
+        opened.seek(position)
+        packed = io.BytesIO(content.encode() if isinstance(content, str) else content)
+    name = path or getattr(opened, "name", "the file")
     try:
-        if opened is not None:
-            position = opened.tell()
-            start = opened.read(65536)
-            opened.seek(position)
-        else:
-            with get_readable_fileobj(str(path), encoding="binary") as file:
-                start = file.read(65536)
-    except (OSError, EOFError):
-        return []
-    start = start if isinstance(start, str) else start.decode("utf-8", errors="replace")
+        with packed, get_readable_fileobj(packed, encoding="binary") as file:
+            start = file.read(65536).decode("utf-8-sig", errors="replace")
+    except Exception as error:  # each way of packing has its own
+        raise ValueError(f"{name} cannot be read: {error}") from None
+    if not start.strip():
+        raise ValueError(f"{name} is empty")
     return [line.lstrip("#% \t").split() for line in start.splitlines() if line.lstrip().startswith("#")]
 
 

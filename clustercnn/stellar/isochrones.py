@@ -15,7 +15,7 @@ from astropy.io import registry
 from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 
-from ..parameters import as_quantity
+from ..parameters import positive_quantity
 from .imf import get_imf
 from .isochrone import COLUMNS, STATE, Isochrone, blend, light_share
 from .photometry import absolute_magnitudes, resolve_passband
@@ -141,8 +141,8 @@ class IsochroneGrid:
     Raises
     ------
     ValueError
-        If there is no isochrone, an age is missing at some metallicity, an isochrone has less than two stars, or its magnitudes
-        are not those of ``magnitude_systems``.
+        If there is no isochrone, an age is missing at some metallicity, an isochrone has less than two stars or not in the order
+        of their initial masses and phases, or its magnitudes are not those of ``magnitude_systems``.
 
     Warns
     -----
@@ -193,6 +193,11 @@ class IsochroneGrid:
                 raise ValueError(
                     f"the isochrone of log age {log_age:.6g} at [M/H] {metallicity:.3g} has {len(stars.mass)} stars and "
                     f"magnitudes in {stars.magnitudes.shape[1]} bands, but needs two stars or more and {len(self.bands)} bands"
+                )
+            if not ((np.diff(stars.initial_mass) > 0).all() and (np.diff(stars.phase) >= 0).all()):
+                raise ValueError(
+                    f"the isochrone of log age {log_age:.6g} at [M/H] {metallicity:.3g} must ascend in initial_mass, "
+                    "and its phase must never descend"
                 )
         self.z_sun = float(z_sun)
         self.source = source
@@ -432,7 +437,7 @@ class IsochroneGrid:
         TypeError
             If ``age`` is no `~astropy.units.Quantity`.
         ValueError
-            Outside the grid.
+            Outside the grid, or if ``age`` is not one number.
 
         Examples
         --------
@@ -442,7 +447,7 @@ class IsochroneGrid:
         >>> bool(stars["F814W"].min() < -7 * u.mag)
         True
         """
-        log_age = np.log10(as_quantity(age, u.yr, "age").value)
+        log_age = np.log10(positive_quantity(age, u.yr, "age").value)
         stars, magnitudes = self._stars(log_age, metallicity, passbands)
         table = QTable({name: getattr(stars, name) for name in COLUMNS})
         for name in ("initial_mass", "mass"):
@@ -526,7 +531,7 @@ class IsochroneGrid:
     def _light(self, age, metallicity, imf, passbands):
         """The isochrone, and its light per Msun formed at five points of each of its intervals, (k - 1, 5, band)."""
         imf = get_imf(imf)
-        log_age = np.log10(as_quantity(age, u.yr, "age").value)
+        log_age = np.log10(positive_quantity(age, u.yr, "age").value)
         stars, magnitudes = self._stars(log_age, metallicity, passbands)
         mass = stars.initial_mass
         # Gauss-Legendre in each interval: magnitudes are linear there, the number of stars smooth
@@ -598,8 +603,6 @@ class IsochroneGrid:
         formats = registry.identify_format("read", cls, path, opened, (file,), {})
         if formats:
             return formats[0]
-        if path is not None and path.stat().st_size == 0:
-            raise ValueError(f"{path} is empty")
         raise ValueError(
             f"{path or getattr(file, 'name', 'the file')} is no table of isochrones that clustercnn knows; formats are "
             "'parsec', 'mist' and 'ecsv'"

@@ -20,6 +20,8 @@ __all__ = [
 ]
 
 SOLAR_BOLOMETRIC = 4.74  # IAU 2015 B2
+# What Roman's filters are called now, and the names of the throughputs.
+RENAMED = {f"ROMAN_F{name[1:]}": f"ROMAN_{name}" for name in ("R062", "Z087", "Y106", "J129", "H158")}
 PREFERRED = ("WFC3_UVIS", "WFC3_IR", "ACS_WFC", "NIRCAM", "ROMAN", "BESSELL")
 
 
@@ -59,7 +61,7 @@ def resolve_passband(name):
     ----------
     name : str
         A full name, or a bare filter name, which means the first of WFC3/UVIS, WFC3/IR, ACS/WFC, NIRCam, Roman
-        and Bessell that has it.
+        and Bessell that has it. Roman's filters have their old and their new names: ``"H158"``, ``"F158"``.
 
     Returns
     -------
@@ -78,6 +80,7 @@ def resolve_passband(name):
     """
     known = _table()["index"]
     for key in (name, *(f"{instrument}_{name}" for instrument in PREFERRED)):
+        key = RENAMED.get(key, key)
         if key in known:
             return key
     raise ValueError(f"unknown passband {name!r}; the known ones are {', '.join(known)}")

@@ -340,8 +340,8 @@ def _find_folder(path):
     if not folder.is_dir() and atlases:
         folder = Path(atlases).expanduser() / "grid" / path
     if not folder.is_dir():
-        below = f"neither here nor in {folder.parent}" if atlases else "and $PYSYN_CDBS is not set"
-        raise ValueError(f"no folder {str(path)!r} with a library of spectra: {below}")
+        places = f"neither here nor in {folder.parent}" if atlases else "not here, and $PYSYN_CDBS is not set"
+        raise ValueError(f"no folder {str(path)!r} with a library of spectra: {places}")
     return folder
 
 
