@@ -398,11 +398,12 @@ class MultiBandImage(Mapping):
         for i, band in enumerate(self.bands, 1):
             primary.header[f"BAND{i}"] = band
             ccd = self[band]
-            mask = None if ccd.mask is None else np.broadcast_to(np.asarray(ccd.mask) != 0, self.shape)
             data = ccd.data if hasattr(ccd.data, "compute") else np.asarray(ccd.data)  # astropy writes dask in pieces
             wcs = self.wcs if ccd.wcs is None else ccd.wcs
-            whole = CCDData(data, unit=ccd.unit, wcs=wcs, mask=mask, uncertainty=ccd.uncertainty, meta=ccd.meta)
-            group = whole.to_hdu(hdu_mask="MASK", hdu_uncertainty="UNCERT", wcs_relax=True, as_image_hdu=True)
+            whole = CCDData(data, unit=ccd.unit, wcs=wcs, uncertainty=ccd.uncertainty, meta=ccd.meta)
+            group = whole.to_hdu(hdu_uncertainty="UNCERT", wcs_relax=True, as_image_hdu=True)
+            if ccd.mask is not None:  # not by CCDData, which would copy it
+                group.append(fits.ImageHDU(np.broadcast_to(np.asarray(ccd.mask, dtype=bool), self.shape).view(np.uint8), name="MASK"))
             for hdu, kind in zip(group, ("DATA", *(hdu.name for hdu in group[1:])), strict=True):
                 hdu.name, hdu.ver = kind, i
             hdus += group
@@ -438,7 +439,7 @@ class MultiBandImage(Mapping):
                 if ("DATA", i) not in hdus:
                     raise ValueError(f"{source} is cut short: it lacks band {header[f'BAND{i}']}")
                 group = [hdus[0]] + [hdus[name, i] for name in ("DATA", "MASK", "UNCERT") if (name, i) in hdus]
-                images[header[f"BAND{i}"]] = _from_hdus(fits.HDUList(group), unit)
+                images[header[f"BAND{i}"]] = _from_hdus(fits.HDUList(group), unit, own=True)
         return cls(images, unit=unit, wcs=wcs)
 
 
@@ -555,7 +556,7 @@ def _to_ccd(image, band, unit, wcs):
     )
 
 
-def _from_hdus(hdus, unit):
+def _from_hdus(hdus, unit, own=False):
     """The one science image in a list of HDUs, with its mask and uncertainty where CCDData has written them."""
     companions = {hdu.name: hdu for hdu in hdus if hdu.name in ("MASK", "UNCERT")}
     images = [hdu for hdu in hdus if hdu.is_image and hdu.name not in companions and hdu.header.get("NAXIS", 0) > 0]
@@ -581,6 +582,8 @@ def _from_hdus(hdus, unit):
         kind = _UNCERTAINTIES.get(companions["UNCERT"].header.get("UTYPE"), StdDevUncertainty)
         uncertainty = kind(_pixels(companions["UNCERT"]))
     mask = _pixels(companions["MASK"]) if "MASK" in companions else None
+    if own and mask is not None:
+        mask = mask.view(np.bool_)  # which it was; else CCDData would copy it
     stated = str(header.get("BUNIT", "")).strip()
     return NDData(
         _pixels(hdu),

@@ -445,15 +445,17 @@ cluster = SyntheticCluster(1e3 * u.Msun, 20 * u.Myr, 0.05 * u.arcsec, distance=4
 injector = ClusterInjector({band: sys.argv[1] for band in m83.bands}, instrument=m83)
 cluster.render(m83, (200, 200))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-injector.inject([cluster] * 5, np.random.default_rng(1).random((5, 2)) * 4000, 1, out=sys.argv[2])
+limit = 70_000 * u.electron if sys.argv[3] == "saturation" else None
+injector.inject([cluster] * 5, np.random.default_rng(1).random((5, 2)) * 4000, 1, saturation=limit, out=sys.argv[2])
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in the units of Linux")
-def test_mosaics_on_disk_stay_there(tmp_path):
+@pytest.mark.parametrize("way", ["plain", "saturation"])
+def test_mosaics_on_disk_stay_there(tmp_path, way):
     """No more memory than the mapped pages of the input: 12 bytes per pixel, 3.2 GB for 16,384 x 16,384."""
     fits.PrimaryHDU(np.zeros((4000, 4000), dtype=np.float32), fits.Header({"BUNIT": "electron/s"})).writeto(tmp_path / "in.fits")
-    command = [sys.executable, "-c", BIG, str(tmp_path / "in.fits"), str(tmp_path / "out.fits")]
+    command = [sys.executable, "-c", BIG, str(tmp_path / "in.fits"), str(tmp_path / "out.fits"), way]
     grown = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert grown < 3 * 4 * 4000**2 / 2**20 * 1.1 + 64  # in memory it would be twice as much

@@ -86,7 +86,7 @@ class ClusterInjector:
         self.images = images
         self.instrument = instrument
         self.psf = band_psfs(psf, instrument) if psf is None else psf
-        band_psfs(self.psf, instrument, (0.0, 0.0))  # what is none shows here
+        band_psfs(self.psf, instrument, tuple(n / 2 for n in images.shape[::-1]))  # what is no PSF shows here
         self.distance = None if distance is None else positive_quantity(distance, u.Mpc, "distance")
 
     def inject(self, clusters, positions, rng=None, *, distance=None, saturation=None, out=None, overwrite=False, progress=False):
