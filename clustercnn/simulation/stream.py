@@ -46,7 +46,7 @@ class MockStream:
         Default: a pool of synthetic discs. Before a real mosaic, which holds its noise already, only the clusters' own photons add
         noise, and ``depth_scatter`` and ``noise_correlation`` must be 0.
     negatives : dict, optional
-        Kinds of negatives and their shares, which are normalised; default `~clustercnn.simulation.NEGATIVES`.
+        Kinds of negatives and their shares, which are normalised; default `~clustercnn.simulation.negatives.NEGATIVES`.
     rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
         The seed of the stream.
     shape : tuple of int
