@@ -79,15 +79,13 @@ def _parser():
     simulate = verb(_simulate, "--out field --clusters 100 --seed 7", "make images of a synthetic galaxy with clusters")
     _add_field(simulate, "field")
 
-    train = verb(_train, "--variant m83 --samples 3000000 --out m83.safetensors", "train a network on simulated clusters")
-    train.add_argument("--variant", choices=("m83", "m83-renormalized"), default="m83", help="scaling of the pixels")
-    train.add_argument("--samples", type=int, default=1_000_000, help="mocks to see")
-    train.add_argument("--encoder", choices=("compact", "resnet50"), default="compact", help="convolutional trunk")
-    train.add_argument("--head", choices=("flow", "grid"), default="flow", help="form of the posterior")
+    train = verb(_train, "--config configs/m83.toml --out m83.safetensors", "train a network on simulated clusters")
+    train.add_argument("--config", type=Path, required=True, help="TOML file that says what to train on what")
+    train.add_argument("--samples", type=int, help="mocks to see; default: as the file says")
     train.add_argument("--out", type=Path, default=Path("m83.safetensors"), help="model file")
     train.add_argument("--resume", action="store_true", help="go on from the checkpoint that an interrupted run left")
     train.add_argument("--workers", type=int, default=1, help="processes that simulate")
-    _add_seed(train)
+    train.add_argument("--seed", type=int, help="of mocks and first weights; default: as the file says")
     _add_device(train)
 
     predict = verb(_predict, "F336W=u.fits F438W=b.fits F814W=i.fits --out catalog.ecsv", "make a catalogue of your images")
@@ -236,24 +234,21 @@ def _places(shape, n, rng, border=32, apart=24):
 
 
 def _train(arguments):
-    from clustercnn.instruments import Instrument
-    from clustercnn.network import ClusterNet
-    from clustercnn.parameters import ParameterSpace
-    from clustercnn.simulation import MockStream
+    from clustercnn.network.device import as_device
+    from clustercnn.training_run import TrainingRun
 
-    instrument, space = Instrument.from_name(INSTRUMENT), ParameterSpace.paper()
     checkpoint = arguments.out.with_name(arguments.out.name + ".checkpoint")
     if checkpoint.exists() and not arguments.resume:
         raise ValueError(f"{checkpoint} is left of an interrupted run: go on with --resume, or delete it")
-    renormalized = arguments.variant == "m83-renormalized"
-    # Without calibration neither the depth of the bands nor the drizzling may be taken for granted.
-    unknown = {"depth_scatter": 0.3, "noise_correlation": 0.14} if renormalized else {}
-    stream = MockStream(space, instrument, distance=DISTANCE, rng=arguments.seed, **unknown)
-    scaling = "renormalized" if renormalized else "fixed"
-    net = ClusterNet(instrument.bands, arguments.encoder, arguments.head, scaling=scaling, space=space, rng=arguments.seed)
-    net.fit(stream, samples=arguments.samples, device=arguments.device, workers=arguments.workers, checkpoint=checkpoint)
-    net.save(arguments.out, extra={"variant": arguments.variant, "seed": arguments.seed})
-    print(f"{net}\nin {arguments.out}")
+    device = as_device(arguments.device)
+    run = TrainingRun.read(arguments.config, arguments.seed, device=device.type)
+    training = run.training | ({} if arguments.samples is None else {"samples": arguments.samples})
+    # On a GPU the mocks are made where they are needed.
+    workers = arguments.workers if device.type == "cpu" else 0
+    history = run.net.fit(run.stream, device=device, workers=workers, checkpoint=checkpoint, **training)
+    run.net.save(arguments.out, extra={"config": arguments.config.read_text()})
+    _write(history, arguments.out.with_suffix(".history.ecsv"))
+    print(f"{run.net}\nin {arguments.out}")
 
 
 def _predict(arguments):

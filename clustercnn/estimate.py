@@ -14,9 +14,11 @@ __all__ = ["FLAGS", "ClusterEstimate"]
 
 #: Bits of the ``flags`` column.
 FLAGS = {
-    "masked pixels": 1,  # pixels of the stamp were missing and have been filled
-    "no answer": 2,  # a whole band, or pixels within 4 of the centre, were missing: the posterior is the prior
+    "masked pixels": 1,  # pixels of the stamp were missing
+    "no answer": 2,  # too much of the stamp was missing: the posterior is the prior
     "few effective draws": 4,  # a reweighted posterior rests on fewer than 20 draws
+    "missing bands": 8,  # of the stamp a whole band was missing, or several
+    "depth unlike training": 16,  # the exposures lie beyond those that the network was trained for
 }
 
 _CELLS = 64

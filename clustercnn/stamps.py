@@ -16,7 +16,8 @@ _DEPTH = 1.4  # ratio of exposures from which on a posterior is off
 
 
 def read_stamps(
-    images, positions, contract, *, unit=None, instrument=None, pixel_scale=None, batch_size=256, nan="raise", user="network"
+    images, positions, contract, *, unit=None, instrument=None, pixel_scale=None, batch_size=256, nan="raise", incomplete=False,
+    user="network",
 ):
     """
     Stamps in the bands, the order, the shape and the unit of a contract, batch by batch.
@@ -41,6 +42,8 @@ def read_stamps(
         Stamps in memory at once.
     nan : {'raise', 'mask'}
         See `~clustercnn.images.MultiBandImage.cutouts`.
+    incomplete : bool
+        Whether images may lack bands, though not all of them: their pixels are NaN.
     user : str
         Who needs the stamps, for the messages.
 
@@ -64,7 +67,7 @@ def read_stamps(
     Warns
     -----
     `~astropy.utils.exceptions.AstropyUserWarning`
-        If exposures of the instrument differ from the contract's by a factor of more than 1.4.
+        If exposures of the instrument differ by a factor of more than 1.4 from all that the contract covers (``depth_scatter``).
 
     Examples
     --------
@@ -84,15 +87,19 @@ def read_stamps(
                 "positions must be given with a MultiBandImage: pixels (x, y) of shape (n, 2), a SkyCoord or a table"
             )
         missing = [band for band in bands if band not in images.bands]
-        if missing:
+        if missing and not (incomplete and len(missing) < len(bands)):
             raise ValueError(f"images lack the bands {missing}; the {user} needs {bands}, the images hold {tuple(images.bands)}")
-        images = type(images)({band: images[band] for band in bands})
+        images = type(images)({band: images[band] for band in bands if band in images.bands})
+        there = [band in images.bands for band in bands]
         pixel_scale = pixel_scale if images.pixel_scale is None else images.pixel_scale
         xy = images.pixel_positions(positions)
         n = len(xy)
 
         def cut(start, stop):
-            return images.cutouts(xy[start:stop], shape, unit=unit, instrument=instrument, nan=nan).value
+            found = images.cutouts(xy[start:stop], shape, unit=unit, instrument=instrument, nan=nan).value
+            stamps = np.full((len(found), len(bands), *shape), np.nan, dtype=np.float32)
+            stamps[:, there] = found
+            return stamps
 
     else:
         if positions is not None:
@@ -134,9 +141,10 @@ def _check_instrument(instrument, contract, user):
             raise ValueError(
                 f"band {band} of {instrument.name} is {instrument.passband(band)}, but the {user} was made for {passband}"
             )
+    furthest = _DEPTH * 10 ** contract.get("depth_scatter", 0.0)
     for band, exposure in contract.get("exposure", {}).items():
         ratio = instrument.exposure(band).to_value(u.s) / exposure
-        if not 1 / _DEPTH < ratio < _DEPTH:
+        if not 1 / furthest < ratio < furthest:
             warnings.warn(
                 f"{band} was exposed {ratio:.2g} times as long as the {user} takes for granted: its posteriors are not calibrated at "
                 "this depth",

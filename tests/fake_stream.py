@@ -11,7 +11,9 @@ from clustercnn.parameters import ParameterSpace
 class FakeStream:
     """Clusters are blobs whose colours follow age and A_V, flux the mass and width the size; negatives are noise."""
 
-    def __init__(self, seed=0, shape=(24, 24), bands=("F336W", "F438W", "F814W"), only_clusters=False):
+    def __init__(self, seed=0, shape=(24, 24), bands=("F336W", "F438W", "F814W"), only_clusters=False, independent=False):
+        """With ``independent`` a sample depends on its own number, not on the batch that it is asked for in."""
+        self.independent = independent
         self.seed, self.shape, self.bands, self.only_clusters = seed, shape, bands, only_clusters
         self.space = ParameterSpace.paper()
         self.contract = {
@@ -25,6 +27,9 @@ class FakeStream:
         }
 
     def batch(self, start, size):
+        if self.independent and size > 1:
+            samples = [self.batch(i, 1) for i in range(start, start + size)]
+            return {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
         generator = torch.Generator().manual_seed(1000003 * self.seed + start % 2**40)
         bounds = torch.tensor(self.space.bounds, dtype=torch.float32)
         unit = torch.rand(size, 4, generator=generator)

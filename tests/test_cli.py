@@ -4,8 +4,10 @@ The command line: every verb runs, says what is wrong, and repeats itself for a 
 """
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,7 +52,7 @@ def test_help_of_each_verb_has_an_example(verb, capsys):
     assert f"example: clustercnn {verb} " in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("words", [[], ["fly"], ["train", "--variant", "m31"]])
+@pytest.mark.parametrize("words", [[], ["fly"], ["train", "--samples", "100"]])
 def test_wrong_words(words, capsys):
     with pytest.raises(SystemExit) as stop:
         main(words)
@@ -129,7 +131,7 @@ def test_inject(images, tmp_path):
     (["predict", "f438w.fits"], "images must be given as BAND=FITS, such as F438W=f438w.fits, not 'f438w.fits'"),
     (["predict", "F438W=nowhere.fits"], "nowhere.fits"),
     (["info", "m31"], "name must be one of"),
-    (["train", "--device", "tpu"], "device must be 'auto', 'cpu', or one that torch can use here such as 'cuda', not 'tpu'"),
+    (["train", "--config", "any.toml", "--device", "tpu"], "device must be 'auto', 'cpu', or one that torch can use here such as 'cuda', not 'tpu'"),
     (["calibrate", "--device", "cuda:99"], "such as 'cuda', not 'cuda:99'"),
 ])
 def test_errors_are_one_line(words, message, capsys, model, tmp_path, monkeypatch):
@@ -146,8 +148,19 @@ def test_info(model, capsys):
     assert card["contract"]["bands"] == list(BANDS)
 
 
+RUN = """
+[mocks]
+positive_fraction = 0.7
+[network]
+scaling = "renormalized"
+[training]
+samples = 256
+validation_samples = 64
+"""
+
+
 def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
-    from clustercnn import simulation
+    from clustercnn import simulation, training_run
     from clustercnn.simulation import BackgroundFields, MockStream
 
     shares = []
@@ -158,22 +171,51 @@ def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
             shares.append(self.positive_fraction)
 
     monkeypatch.setattr(simulation, "MockStream", Stream)
+    monkeypatch.setattr(training_run, "MockStream", Stream)
     # a pool of discs takes most of a minute to paint
     monkeypatch.setattr(BackgroundFields, "discs", classmethod(lambda cls, *args, **kwargs: cls([np.zeros((3, 80, 80))])))
-    out = tmp_path / "tiny.safetensors"
-    assert main(["train", "--samples", "256", "--variant", "m83-renormalized", "--out", str(out), "--workers", "0"]) == 0
+    out, config = tmp_path / "tiny.safetensors", tmp_path / "run.toml"
+    config.write_text(RUN)
+    assert main(["train", "--config", str(config), "--out", str(out), "--workers", "0", "--seed", "4", "--device", "cpu"]) == 0
     net = ClusterNet.load(out)
-    assert net.config["scaling"] == "renormalized"
-    assert net.training["samples"] == 256 and net.training["seed"] == 1
+    assert net.config["scaling"] == "renormalized" and net.contract["positive_fraction"] == 0.7
+    assert net.training["samples"] == 256 and net.contract["seed"] == 4 and net.training["config"] == RUN
+    history = QTable.read(tmp_path / "tiny.history.ecsv")
+    assert history["samples"][-1] == 256 and history["time"].unit == u.s
     assert main(["calibrate", "--model", str(out), "--samples", "64"]) == 0
-    assert shares == [0.6, 0.5]  # equal odds are what the class probability promises
+    assert shares == [0.7, 0.5]  # equal odds are what the class probability promises
     text = capsys.readouterr().out
     assert "half_light_radius" in text and "Area under the curve" in text
 
 
+@pytest.mark.parametrize(("text", "message"), [
+    ("seed = ", "is not TOML"),
+    ("[netwerk]", "has a table or entry 'netwerk'; those that are read are seed, instrument, mocks, network, training"),
+    ("[network]\nheads = 3", r"has heads in \[network\]; its entries are conditions, encoder, head"),
+])
+def test_broken_configurations(tmp_path, capsys, text, message):
+    (tmp_path / "run.toml").write_text(text)
+    assert main(["train", "--config", str(tmp_path / "run.toml"), "--out", str(tmp_path / "net.safetensors"), "--device", "cpu"]) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_configurations_of_the_repository(monkeypatch):
+    """They are read whole, and make the networks that they are named for."""
+    from clustercnn.simulation import BackgroundFields
+    from clustercnn.training_run import TrainingRun
+
+    folder = Path(__file__).parents[1] / "configs"
+    empty = BackgroundFields([np.zeros((3, 80, 80))])
+    runs = {path.stem: TrainingRun.read(path, background=empty) for path in sorted(folder.glob("*.toml"))}
+    assert set(runs) == {"m83", "m83-paper", "m83-renormalized"}
+    assert "renormalized scaling" in repr(runs["m83-renormalized"].net)
+    assert "resnet50 encoder, grid head, fixed scaling" in repr(runs["m83-paper"].net)
+    assert all(run.training["samples"] >= 1_000_000 for run in runs.values())
+
+
 def test_train_asks_before_it_goes_on(tmp_path, capsys):
     (tmp_path / "net.safetensors.checkpoint").touch()
-    assert main(["train", "--samples", "256", "--out", str(tmp_path / "net.safetensors")]) == 1
+    assert main(["train", "--config", "any.toml", "--out", str(tmp_path / "net.safetensors")]) == 1
     assert "go on with --resume" in capsys.readouterr().err
 
 

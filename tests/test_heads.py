@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from clustercnn.network.heads import ClassHead, FlowHead, GridHead, VisibilityHead, to_probit
+from clustercnn.network.heads import ClassHead, FlowHead, GridHead, VisibilityGrid, VisibilityHead, to_probit
 from clustercnn.parameters import ParameterSpace
 
 SPACE = ParameterSpace.paper()
@@ -145,8 +145,22 @@ def test_visibility_integrates_and_samples(generator):
     assert float(draws.log().mean()) == pytest.approx(mean, abs=0.05)
 
 
-def test_class_head_takes_off_the_odds_it_saw():
-    head = ClassHead(8)
+def test_visibility_grid_integrates_and_samples(generator):
+    head = VisibilityGrid(8)
+    features = torch.randn(1, 8, generator=generator)
+    log_visibility = torch.linspace(head.lowest, head.highest, 20_001)[:-1]
+    density = head.log_prob(features.expand(20_000, -1), None, log_visibility.exp()).exp().detach()
+    assert float(density.mean()) * (head.highest - head.lowest) == pytest.approx(1, abs=2e-3)
+    draws = head.transport(features, None, torch.randn(1, 40_000, 2, generator=generator)).log().detach()
+    mean = float((density * log_visibility).mean()) * (head.highest - head.lowest)
+    assert float(draws.mean()) == pytest.approx(mean, abs=0.05)
+    assert draws.min() >= head.lowest - 1e-4 and draws.max() <= head.highest + 1e-4
+    assert torch.isfinite(head.log_prob(features.expand(2, -1), None, torch.tensor([1e-9, 1e9]))).all()
+
+
+@pytest.mark.parametrize("hidden", [64, None])
+def test_class_head_takes_off_the_odds_it_saw(hidden):
+    head = ClassHead(8, hidden)
     features = torch.zeros(1, 8)
     before = head(features).item()
     head.count(torch.tensor([1.0] * 899 + [0.0] * 99))

@@ -30,7 +30,7 @@ def fixture_nets():
     nets = {}
     for head in ("flow", "grid"):
         for scaling in ("fixed", "renormalized"):
-            net = ClusterNet(head=head, scaling=scaling, shape=(24, 24))
+            net = ClusterNet(head=head, scaling=scaling, shape=(24, 24), conditions=False)
             net.fit(STREAM, samples=320, batch_size=32, validation_samples=32, progress=False, device="cpu")
             nets[head, scaling] = net
     return nets
@@ -61,6 +61,7 @@ def mosaic(bands=BANDS, pixel_scale=0.04, unit=RATE, factor=1.0, dtype=np.float3
 
 
 NO_ANSWER = FLAGS["masked pixels"] | FLAGS["no answer"]
+NO_BAND = NO_ANSWER | FLAGS["missing bands"]
 POSITIONS = np.array([[30.2, 30.4], [40.3, 29.6], [50.1, 35.7]])
 
 
@@ -203,7 +204,7 @@ def test_holes(net, stamps):
     with pytest.raises(ValueError, match='2 stamp.* number 2, .*nan="mask"'):
         net.predict(broken)
     estimate = net.predict(broken, nan="mask", batch_size=4)
-    assert estimate.flags.tolist() == [0, 0, FLAGS["masked pixels"], 0, 0, 0, 0, NO_ANSWER, 0, 0]
+    assert estimate.flags.tolist() == [0, 0, FLAGS["masked pixels"], 0, 0, 0, 0, NO_BAND, 0, 0]
     assert np.isnan(broken[2, 1, 3, 4])  # the caller's array is left alone
     with pytest.raises(ValueError, match="nan must be"):
         net.predict(stamps, nan="ignore")
@@ -225,7 +226,7 @@ def test_images_and_order_of_bands(net):
     with pytest.raises(ValueError, match='nan="mask"'):
         net.predict(images, [[8.0, 8.0]])
     at_edge = net.predict(images, [[8.0, 8.0], [2.0, 2.0], [5000.0, 3.0]], nan="mask")
-    assert at_edge.flags.tolist() == [FLAGS["masked pixels"], NO_ANSWER, NO_ANSWER]
+    assert at_edge.flags.tolist() == [FLAGS["masked pixels"], NO_ANSWER, NO_BAND]
 
 
 def test_bands_that_the_network_does_not_need(net):
@@ -242,7 +243,7 @@ def test_no_answer_is_the_prior(net, stamps):
     broken[1, 2] = np.nan
     broken[2, 1, 12, 14] = np.nan
     estimate = net.predict(broken, draws=1000, nan="mask")
-    assert estimate.flags.tolist() == [0, NO_ANSWER, NO_ANSWER]
+    assert estimate.flags.tolist() == [0, NO_BAND, NO_ANSWER]
     assert estimate.p_cluster[1:].tolist() == [0.5, 0.5] and np.isnan(estimate.visibility[1:]).all()
     unit = net.space.to_unit(estimate.draws[1:]).reshape(-1, 4)
     assert np.all(np.abs(unit.mean(axis=0) - 0.5) < 4 * np.sqrt(1 / 12 / 2000))
@@ -350,3 +351,134 @@ def test_scales_of_other_bands_come_from_the_stream(tmp_path):
 def test_constructor_seed():
     one, two, three = (ClusterNet(shape=(24, 24), rng=seed).module.merge[0].weight for seed in (1, 1, 2))
     assert torch.equal(one, two) and not torch.equal(one, three)
+
+
+class DeeperStream(FakeStream):
+    """Blobs whose light is worth what the zero points say, exposed for longer and shorter."""
+
+    def batch(self, start, size):
+        batch = super().batch(start, size)
+        generator = torch.Generator().manual_seed(start % 2**40 + 5)
+        return batch | {"depth": 0.3 * (2 * torch.rand(size, 3, generator=generator) - 1)}
+
+
+@pytest.fixture(scope="module", name="informed")
+def fixture_informed():
+    """A network that is told what it looks at, trained enough to see colours."""
+    net = ClusterNet(shape=(24, 24))
+    net.fit(DeeperStream(), samples=16000, batch_size=64, validation_samples=0, progress=False, device="cpu")
+    net.contract |= {"exposure": dict.fromkeys(BANDS, 100.0), "depth_scatter": 0.3}
+    return net
+
+
+def test_what_is_unknown_changes_nothing(informed, stamps):
+    """Pixels that are NaN may hold anything; a hole and a missing band are flagged and answered."""
+    broken = stamps.copy()
+    broken[2, 1, 3:6, 4] = np.nan
+    broken[5, 1, 10:14, 10:14] = np.nan
+    broken[7, 0] = np.nan
+    broken[8] = np.nan
+    estimate = informed.predict(broken, draws=50, nan="mask", batch_size=4)
+    hole, band = FLAGS["masked pixels"], FLAGS["masked pixels"] | FLAGS["missing bands"]
+    assert estimate.flags.tolist() == [0, 0, hole, 0, 0, hole, 0, band, NO_BAND, 0]
+    assert np.isnan(broken[2, 1, 3, 4])  # the caller's array is left alone
+    masked = Masked(broken.value.copy(), mask=np.isnan(broken.value)) * RATE
+    np.testing.assert_array_equal(informed.predict(masked, draws=50, nan="mask").draws[:8], estimate.draws[:8])
+    with pytest.raises(ValueError, match='4 stamp.* number 2, .*nan="mask" to have them as unknown'):
+        informed.predict(broken)
+
+
+def test_less_is_known_without_a_band(informed):
+    """Where bands are missing, most posteriors of mass are wider, and hold the truth as often."""
+    batch = FakeStream(seed=3, only_clusters=True).batch(0, 600)
+    pixels, truth = batch["pixels"].numpy(), batch["parameters"][:, 2].numpy()
+    lost = pixels.copy()
+    lost[:, 1:] = np.nan
+    widths = []
+    for array in (pixels, lost):
+        draws = informed.predict(array * RATE, draws=400, nan="mask").draws[..., 2]
+        low, high = np.percentile(draws, [16, 84], axis=1)
+        widths.append(high - low)
+        assert 0.55 < np.mean((truth > low) & (truth < high)) < 0.75  # after so short a training
+    assert np.mean(widths[1] > widths[0]) > 0.6
+
+
+def test_images_may_lack_bands(informed):
+    images = mosaic()
+    less = mosaic(("F336W", "F814W"))
+    estimate = informed.predict(less, POSITIONS, draws=20, nan="mask")
+    assert set(estimate.flags) == {FLAGS["masked pixels"] | FLAGS["missing bands"]}
+    stamps = images.cutouts(POSITIONS, (24, 24))
+    stamps[:, 1] = np.nan
+    np.testing.assert_array_equal(estimate.draws, informed.predict(stamps, draws=20, nan="mask").draws)
+    with pytest.raises(ValueError, match=r"images lack the bands \['F438W'\]"):
+        informed.predict(less, POSITIONS, draws=20)
+    with pytest.raises(ValueError, match="images lack the bands"):
+        informed.predict(mosaic(("F555W",)), POSITIONS, draws=20, nan="mask")
+
+
+def exposed(seconds):
+    return Instrument("deep", BANDS, pixel_scale=0.04 * u.arcsec / u.pix, exposure=seconds * u.s)
+
+
+def test_depth(informed, stamps):
+    """Exposures are taken into account; those beyond training warn and flag."""
+    informed.contract.pop("instrument", None)
+    zero_points = informed.contract["zero_points"]
+    try:
+        informed.contract["zero_points"] = None
+        plain = informed.predict(stamps, draws=20)
+        same, longer = (informed.predict(stamps, draws=20, instrument=exposed(time)) for time in (100, 180))
+        np.testing.assert_array_equal(plain.draws, same.draws)
+        assert np.abs(longer.draws - plain.draws).max() > 1e-3 and not longer.flags.any()
+        with pytest.warns(AstropyUserWarning, match="was exposed 4 times"):
+            far = informed.predict(stamps, draws=20, instrument=exposed(400))
+        assert set(far.flags) == {FLAGS["depth unlike training"]}
+    finally:
+        informed.contract["zero_points"] = zero_points
+
+
+def test_zero_point_errors(informed, nets, stamps):
+    plain, unsure = (informed.predict(stamps, draws=20, zero_point_error=error * u.mag) for error in (0, 0.2))
+    assert np.abs(plain.draws - unsure.draws).max() > 1e-3
+    for value, error, message in [
+        (0.1, TypeError, "zero_point_error must be a Quantity"),
+        (0.5 * u.mag, ValueError, "zero_point_error must be one number from 0 to 0.3 mag"),
+        (-0.1 * u.mag, ValueError, "zero_point_error must be one number"),
+        ([0.1, 0.2] * u.mag, ValueError, "zero_point_error must be one number"),
+    ]:
+        with pytest.raises(error, match=message):
+            informed.predict(stamps, zero_point_error=value)
+    with pytest.raises(ValueError, match="zero_point_error goes with a network that has conditions"):
+        nets["flow", "fixed"].predict(stamps, zero_point_error=0.1 * u.mag)
+
+
+def test_informed_networks_come_back(informed, stamps, tmp_path):
+    informed.save(tmp_path / "net.safetensors")
+    again = ClusterNet.load(tmp_path / "net.safetensors")
+    assert again.config == informed.config and again.contract["background_rms"] == informed.contract["background_rms"]
+    assert all(0.01 < low < high < 0.05 for low, high in again.contract["background_rms"].values())
+    np.testing.assert_allclose(again.predict(stamps, draws=5).draws, informed.predict(stamps, draws=5).draws, atol=0.02)
+
+
+def test_fine_tuning(informed, nets):
+    """A network goes on from another one; the odds of the new mix count."""
+    net = ClusterNet(shape=(24, 24), rng=7)
+    settings = {"batch_size": 32, "learning_rate": 1e-4, "validation_samples": 256, "progress": False, "device": "cpu"}
+    history = net.fit(DeeperStream(seed=4), samples=64, start=informed, **settings)
+    lost = ClusterNet(shape=(24, 24), rng=7).fit(DeeperStream(seed=4), samples=64, **settings)
+    assert history["nll"][-1] < lost["nll"][-1] - 0.5
+    assert net.module.cluster.counts.sum() == 64 and net.training["start"]["samples"] == 16000
+    with pytest.raises(ValueError, match="start must be a network like this one"):
+        ClusterNet(shape=(24, 24)).fit(STREAM, samples=32, start=nets["flow", "fixed"], progress=False, device="cpu")
+
+
+def test_the_papers_network():
+    """Four parallel softmax groups read the 1024 features: 2800, 14, 2 and 20 units, and nothing stands in between."""
+    module = ClusterNet(encoder="resnet50", head="grid", photometry=False, conditions=False).module
+    groups = [module.posterior.joint, module.posterior.last, module.cluster.layers, module.visibility.out]
+    assert [(group.in_features, group.out_features) for group in groups] == [(1024, 2800), (1024, 14), (1024, 2), (1024, 20)]
+    assert not list(module.merge.parameters())
+    linear = sum(p.numel() for group in groups for p in group.parameters())
+    encoder = sum(p.numel() for p in module.encoder.parameters())
+    assert sum(p.numel() for p in module.parameters()) == linear + encoder

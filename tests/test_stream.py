@@ -56,7 +56,7 @@ class Batches(torch.utils.data.Dataset):
 
 def test_what_a_batch_is(samples):
     assert {name: tuple(values.shape) for name, values in samples.items()} == {
-        "pixels": (320, 3, 24, 24), "parameters": (320, 4), "is_cluster": (320,), "visibility": (320,),
+        "pixels": (320, 3, 24, 24), "parameters": (320, 4), "is_cluster": (320,), "visibility": (320,), "depth": (320, 3),
     }
     assert all(values.dtype == torch.float32 and values.device.type == "cpu" for values in samples.values())
     assert torch.isfinite(samples["pixels"]).all()
@@ -171,6 +171,7 @@ def test_depth_and_correlation_vary_from_stamp_to_stamp(samples):
     ratio = ratio[np.isfinite(ratio)]
     assert ratio.std() > 0.1 and np.all((ratio > 0.3) & (ratio < 3.2))
     assert_same(deep.batch(30, 5), part(batch, 30, 35))
+    assert not samples["depth"].any() and 0.4 < batch["depth"].abs().max() <= 0.5 and abs(batch["depth"].mean()) < 0.12
     assert (deep.contract["depth_scatter"], deep.contract["noise_correlation"]) == (0.5, 0.2)
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from zuko.flows.autoregressive import MaskedAutoregressiveTransform
 from zuko.transforms import MonotonicRQSTransform
 
-__all__ = ["ClassHead", "FlowHead", "GridHead", "VisibilityHead", "to_probit"]
+__all__ = ["ClassHead", "FlowHead", "GridHead", "VisibilityGrid", "VisibilityHead", "to_probit"]
 
 # Coordinates closer to a bound than this fraction of the range count as lying there: a probit of 0 or 1 is infinite.
 EDGE = 1e-6
@@ -155,8 +155,8 @@ class FlowHead(PosteriorHead):
         return log_volume + 0.5 * (start.square() - z.square()).sum(-1) - self.width.log().sum()
 
     def loss(self, features, coordinates):
-        """Mean negative log density."""
-        return -self.log_prob(features, coordinates).mean()
+        """Negative log density, shape (m,)."""
+        return -self.log_prob(features, coordinates)
 
     def transport(self, features, normals):
         """Coordinates (m, n, d) that standard normal numbers (m, n, d) become under the flow."""
@@ -215,7 +215,7 @@ class GridHead(PosteriorHead):
         return pick[:, 0] - self.log_cell
 
     def loss(self, features, coordinates):
-        """Cross-entropy against smoothed labels, per unit of coordinate volume as `log_prob`."""
+        """Cross-entropy against smoothed labels, per unit of coordinate volume as `log_prob`, shape (m,)."""
         unit = self.to_unit(coordinates)
         labels = []
         for axis, n in enumerate(self.bins):
@@ -226,7 +226,7 @@ class GridHead(PosteriorHead):
             joint = (joint[:, :, None] * label[:, None, :]).flatten(1)
         likelihood = (joint * self.joint(features).log_softmax(-1)).sum(-1)
         likelihood = likelihood + (labels[-1] * self.last(features).log_softmax(-1)).sum(-1)
-        return self.log_cell - likelihood.mean()
+        return self.log_cell - likelihood
 
     def transport(self, features, normals):
         """Coordinates (m, n, d): cells by the inverse cumulative distribution, uniform within."""
@@ -295,6 +295,43 @@ class VisibilityHead(nn.Module):
         return (mean.gather(-1, chosen) + spread.gather(-1, chosen) * normals[..., 1:])[..., 0].exp()
 
 
+class VisibilityGrid(nn.Module):
+    """
+    Distribution of the visibility as the paper's softmax group: 20 classes, here equal steps of its logarithm from 0.3 to 3000.
+
+    Within a class the density of ln(visibility) is flat; it does not depend on the parameters.
+
+    Parameters
+    ----------
+    features : int
+        Length of the feature vector.
+    bins : int
+        Number of classes.
+    """
+
+    lowest, highest = math.log(0.3), math.log(3000.0)
+
+    def __init__(self, features, bins=20):
+        super().__init__()
+        self.bins = bins
+        self.out = nn.Linear(features, bins)
+
+    @property
+    def step(self):
+        """Width of a class in ln(visibility)."""
+        return (self.highest - self.lowest) / self.bins
+
+    def log_prob(self, features, unit, visibility):
+        """Natural logarithm of the density of ln(visibility), shape (m,); beyond the classes that of the last one."""
+        cell = ((visibility.clamp(min=1e-3).log() - self.lowest) / self.step).long().clamp(0, self.bins - 1)
+        return self.out(features).log_softmax(-1).gather(-1, cell[:, None])[:, 0] - math.log(self.step)
+
+    def transport(self, features, unit, normals):
+        """Visibility (m, n) of draws from standard normal numbers (m, n, 2), of which the first is used."""
+        cell, part = _choose(self.out(features), torch.special.ndtr(normals[..., 0].double()).contiguous())
+        return (self.lowest + self.step * (cell + part)).exp().float()
+
+
 class ClassHead(nn.Module):
     """
     Log odds that a cluster is at the centre of the stamp, at equal prior odds.
@@ -305,11 +342,16 @@ class ClassHead(nn.Module):
     ----------
     features : int
         Length of the feature vector.
+    hidden : int or None
+        Units of a hidden layer, and one unit of output; None for the paper's softmax group of two units.
     """
 
     def __init__(self, features, hidden=64):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, 1))
+        if hidden is None:
+            self.layers = nn.Linear(features, 2)
+        else:
+            self.layers = nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, 1))
         self.register_buffer("counts", torch.zeros(2, dtype=torch.int64))
 
     def count(self, is_cluster):
@@ -317,11 +359,16 @@ class ClassHead(nn.Module):
         positives = (is_cluster > 0.5).sum()
         self.counts += torch.stack((len(is_cluster) - positives, positives))
 
+    def _log_odds(self, features):
+        """At the training mix; of two units the softmax is the logistic function of their difference."""
+        out = self.layers(features)
+        return out[:, -1] - out[:, 0] if out.shape[1] == 2 else out[:, 0]
+
     def loss(self, features, is_cluster):
-        """Mean binary cross-entropy at the training mix."""
-        return F.binary_cross_entropy_with_logits(self.layers(features)[:, 0], is_cluster)
+        """Sum of the binary cross-entropies at the training mix."""
+        return F.binary_cross_entropy_with_logits(self._log_odds(features), is_cluster, reduction="sum")
 
     def forward(self, features):
         """Log odds, shape (n,)."""
         negatives, positives = (self.counts + 1).log()
-        return self.layers(features)[:, 0] - (positives - negatives)
+        return self._log_odds(features) - (positives - negatives)

@@ -11,123 +11,25 @@ import torch
 from astropy import units as u
 from astropy.utils.exceptions import AstropyUserWarning
 from scipy.special import ndtr
-from torch import nn
 from tqdm import tqdm
 
 from clustercnn.estimate import FLAGS, ClusterEstimate
 from clustercnn.parameters import ParameterSpace, as_quantity
 from clustercnn.stamps import read_stamps
 
+from .augmentation import ZERO_POINT_ERROR, Augmentation
 from .device import as_device
-from .encoders import CompactResNet, PhotometryBranch, ResNet50, renormalize, stretch
-from .heads import ClassHead, FlowHead, GridHead, VisibilityHead
 from .modelfile import read_file, write_file
+from .module import ENCODERS, HEADS, SCALINGS, ClusterModule
 from .training import train
 
-__all__ = ["ClusterModule", "ClusterNet"]
+__all__ = ["ClusterNet"]
 
-ENCODERS = {"compact": CompactResNet, "resnet50": ResNet50}
-HEADS = ("flow", "grid")
-SCALINGS = ("fixed", "renormalized")
 # Electrons per second and pixel at which the stretch turns from linear to logarithmic: about the noise at the depth of M83.
 SCALES = {"F336W": 0.01, "F438W": 0.02, "F814W": 0.05}
 UNIT = u.electron / u.s
 # A stamp with a hole this near its centre, in pixels, has lost the source itself.
 CORE = 4
-
-
-class ClusterModule(nn.Module):
-    """
-    The torch module: scaling, encoder, photometry branch and heads.
-
-    Parameters
-    ----------
-    bands, shape : int, tuple of int
-        Number of bands and shape of the stamps (ny, nx).
-    space : `~clustercnn.parameters.ParameterSpace`
-        The box of parameters.
-    encoder, head, photometry, scaling
-        As for `ClusterNet`.
-    features : int
-        Length of the vector that the heads see.
-    """
-
-    def __init__(self, bands, shape, space, encoder, head, photometry, scaling, features=128):
-        super().__init__()
-        self.scaling = scaling
-        self.register_buffer("scales", torch.ones(bands), persistent=False)
-        self.encoder = ENCODERS[encoder](bands).to(memory_format=torch.channels_last)
-        self.photometry = PhotometryBranch(bands, shape) if photometry else None
-        width = self.encoder.features + (self.photometry.features if photometry else 0)
-        self.merge = nn.Sequential(
-            nn.Linear(width, features), nn.SiLU(), nn.Linear(features, features), nn.LayerNorm(features)
-        )
-        bounds = space.bounds
-        self.posterior = FlowHead(features, bounds) if head == "flow" else GridHead(features, bounds, space.bins)
-        self.visibility = VisibilityHead(features, len(bounds))
-        self.cluster = ClassHead(features)
-
-    def forward(self, pixels):
-        """Feature vectors (n, features) of stamps (n, band, ny, nx) in electron/s without NaN."""
-        if self.scaling == "renormalized":
-            pixels = renormalize(pixels)
-        else:
-            pixels = pixels / self.scales[:, None, None]
-        stretched = stretch(pixels).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cuda", torch.bfloat16, enabled=pixels.is_cuda):
-            seen = self.encoder(stretched).float()
-        if self.photometry is not None:
-            seen = torch.cat((seen, self.photometry(pixels)), -1)
-        return self.merge(seen)
-
-    def losses(self, batch, exact=False):
-        """
-        Mean losses of a batch: ``nll`` and ``visibility`` over the positives, ``class`` over all.
-
-        With ``exact`` the nll is that of the posterior, without the label smoothing of the grid head.
-        """
-        features = self(batch["pixels"])
-        positive = batch["is_cluster"] > 0.5
-        zero = features.sum() * 0.0
-        losses = {"nll": zero, "class": self.cluster.loss(features, batch["is_cluster"]), "visibility": zero}
-        if bool(positive.any()):
-            features, coordinates = features[positive], batch["parameters"][positive]
-            if exact:
-                losses["nll"] = -self.posterior.log_prob(features, coordinates).mean()
-            else:
-                losses["nll"] = self.posterior.loss(features, coordinates)
-            unit = self.posterior.to_unit(coordinates)
-            losses["visibility"] = -self.visibility.log_prob(features, unit, batch["visibility"][positive]).mean()
-        return losses
-
-    def logits(self, pixels):
-        """Log odds (n,) of a cluster at equal prior odds."""
-        return self.cluster(self(pixels))
-
-    def count(self, is_cluster):
-        """Tell the class head which labels it has been trained on."""
-        self.cluster.count(is_cluster)
-
-    def answer(self, pixels, normals):
-        """
-        All that the network says of stamps.
-
-        Parameters
-        ----------
-        pixels : `~torch.Tensor`
-            Shape (n, band, ny, nx).
-        normals : `~torch.Tensor`
-            Standard normal numbers, shape (n, draws, d + 2).
-
-        Returns
-        -------
-        coordinates, visibility, p_cluster : `~torch.Tensor`
-            Shapes (n, draws, d), (n, draws) and (n,).
-        """
-        features = self(pixels)
-        coordinates = self.posterior.transport(features, normals[..., :-2])
-        visibility = self.visibility.transport(features, self.posterior.to_unit(coordinates), normals[..., -2:])
-        return coordinates, visibility, self.cluster(features).sigmoid()
 
 
 class ClusterNet:
@@ -148,9 +50,12 @@ class ClusterNet:
         ``'fixed'`` divides electron/s by a constant per band and keeps the calibration. ``'renormalized'`` removes level
         and scale of every band of every stamp (`renormalize`): any unit and zero point will do, at the cost of twice the
         errors in age and A_V.
+    conditions : bool
+        Whether the network is told what it looks at: which pixels and bands there are, how deep each band is, how uncertain the
+        zero points are. It then answers for incomplete and imperfect stamps, for which `fit` trains it by `Augmentation`.
     scales : dict, optional
         Electron/s per pixel of each band at which the asinh stretch turns over. Default: 0.01, 0.02, 0.05 for F336W,
-        F438W, F814W; for other bands the robust rms of the first mocks that `fit` sees.
+        F438W, F814W; for other bands the median robust rms of the first mocks that `fit` sees.
     space : `~clustercnn.parameters.ParameterSpace`, optional
         The box of parameters. Default: that of the paper.
     shape : tuple of int
@@ -162,7 +67,7 @@ class ClusterNet:
     --------
     >>> from clustercnn.network import ClusterNet
     >>> ClusterNet(bands=("F336W", "F438W", "F814W"))
-    <ClusterNet F336W F438W F814W; compact encoder, flow head, photometry, fixed scaling; 2.5 M parameters; not trained>
+    <ClusterNet F336W F438W F814W; compact encoder, flow head, photometry, conditions, fixed scaling; 2.5 M parameters; not trained>
     """
 
     def __init__(
@@ -173,6 +78,7 @@ class ClusterNet:
         photometry=True,
         scaling="fixed",
         *,
+        conditions=True,
         scales=None,
         space=None,
         shape=(64, 64),
@@ -191,6 +97,7 @@ class ClusterNet:
             "head": head,
             "photometry": bool(photometry),
             "scaling": scaling,
+            "conditions": bool(conditions),
             "scales": {band: SCALES.get(band) for band in bands} | dict(scales or {}),
             "shape": [int(n) for n in shape],
         }
@@ -198,7 +105,9 @@ class ClusterNet:
             raise ValueError(f"scales must be given for the bands {bands} alone, not {tuple(scales)}")
         with torch.random.fork_rng(devices=[]):  # a seed of its own, and the global one left alone
             torch.manual_seed(rng)
-            self.module = ClusterModule(len(bands), tuple(shape), self.space, encoder, head, photometry, scaling).eval()
+            self.module = ClusterModule(
+                len(bands), tuple(shape), self.space, encoder, head, photometry, scaling, conditions
+            ).eval()
         #: What the training promised: bands, unit, zero points, pixel scale, ... (JSON-able).
         self.contract = {
             "bands": list(bands),
@@ -217,7 +126,7 @@ class ClusterNet:
 
     def __repr__(self):
         config = self.config
-        photometry = "photometry, " if config["photometry"] else ""
+        photometry = ("photometry, " if config["photometry"] else "") + ("conditions, " if config["conditions"] else "")
         million = sum(p.numel() for p in self.module.parameters()) / 1e6
         seen = f"trained on {self.training['samples']:,} mocks" if self.training else "not trained"
         return (
@@ -236,14 +145,18 @@ class ClusterNet:
         learning_rate=2.5e-3,
         weight_decay=0.02,
         workers=0,
+        precision="auto",
+        start=None,
         validation=None,
         validation_samples=2048,
         validate_every=100_000,
+        patience=None,
         checkpoint=None,
         checkpoint_minutes=5.0,
+        tensorboard=None,
     ):
         """
-        Train on a stream of mocks.
+        Train on a stream of mocks. A script that calls it may be started by ``torchrun``; see `~clustercnn.network.train`.
 
         Parameters
         ----------
@@ -255,9 +168,12 @@ class ClusterNet:
             ``'auto'`` takes a CUDA device where there is one.
         progress : bool
             Show a bar with rate and loss, and a line per validation.
-        batch_size, learning_rate, weight_decay, workers, validation, validation_samples, validate_every, checkpoint,
-        checkpoint_minutes
+        batch_size, learning_rate, weight_decay, workers, precision, validation, validation_samples, validate_every, patience,
+        checkpoint, checkpoint_minutes, tensorboard
             See `~clustercnn.network.train`. With ``checkpoint`` (a path) an interrupted training goes on where it stopped.
+        start : `ClusterNet`, optional
+            A trained network of the same architecture, number of bands and parameter space to start from (fine-tuning), for
+            example for other backgrounds, PSFs, depths or bands.
 
         Returns
         -------
@@ -267,7 +183,7 @@ class ClusterNet:
         Raises
         ------
         ValueError
-            If the stream's bands, stamp shape or parameter space are not those of the network.
+            If the stream's bands, stamp shape or parameter space are not those of the network; if ``start`` is another kind of network.
         """
         contract = dict(stream.contract)
         if tuple(contract["bands"]) != self.bands:
@@ -278,8 +194,13 @@ class ClusterNet:
             )
         if ParameterSpace.from_dict(contract["parameter_space"]) != self.space:
             raise ValueError("the stream has another parameter space than the network; give it to ClusterNet as space=...")
-        self._derive_scales(stream)
+        if start is not None:
+            self._start_from(start)
+        self._describe(stream, contract)
         self.contract = contract
+        augmentation = None
+        if self.config["conditions"]:
+            augmentation = Augmentation(self.module.scales, calibrated=self.config["scaling"] == "fixed")
         history = train(
             self.module,
             stream,
@@ -290,17 +211,23 @@ class ClusterNet:
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             workers=workers,
+            precision=precision,
+            augmentation=augmentation,
             validation=validation,
             validation_samples=validation_samples,
             validate_every=validate_every,
+            patience=patience,
             checkpoint=checkpoint,
             checkpoint_minutes=checkpoint_minutes,
+            tensorboard=tensorboard,
             identity={"network": self.config, "contract": contract},
         )
         self.module.to("cpu")
-        last = history[-1]
+        last = history[-1 if history.meta["best_row"] is None else history.meta["best_row"]]
         self.training = {
-            "samples": history.meta["samples"],
+            "samples": history.meta["seen"],
+            **({} if start is None else {"start": start.training}),
+            "augmented": augmentation is not None,
             "batch_size": batch_size,
             "learning_rate": learning_rate,
             "weight_decay": weight_decay,
@@ -341,7 +268,8 @@ class ClusterNet:
         """
         tensors, header = read_file(path)
         try:
-            config, contract = dict(header["network"]), dict(header["contract"])
+            # Networks of before there were conditions have none.
+            config, contract = {"conditions": False} | header["network"], dict(header["contract"])
             space = ParameterSpace.from_dict(contract["parameter_space"])
             net = cls(**config, space=space)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -387,6 +315,7 @@ class ClusterNet:
         instrument=None,
         pixel_scale=None,
         distance=None,
+        zero_point_error=0 * u.mag,
         progress=False,
     ):
         """
@@ -411,17 +340,22 @@ class ClusterNet:
         rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
             Source of randomness of the draws.
         nan : {'raise', 'mask'}
-            What to do with pixels that are NaN (or masked, or off the image): complain, or fill in the median of stamp
-            and band and set a flag. A source without a whole band, or with a hole within 4 pixels of its centre, gets no
-            answer: its posterior is the prior, ``p_cluster`` 0.5, ``visibility`` NaN, and its flag says so.
+            What to do with pixels that are NaN (or masked, or off the image), and with bands that the images lack: complain, or
+            set a flag. A network with ``conditions`` knows which pixels and bands are missing, and its posteriors are the wider
+            for it. For another one pixels are filled with the median of stamp and band, no band may be missing, and a source with a
+            hole within 4 pixels of its centre gets no answer. A source of which nothing is known gets none either: its posterior is
+            the prior, ``p_cluster`` 0.5, ``visibility`` NaN, and its flag says so.
         instrument : `~clustercnn.instruments.Instrument`, optional
             What the data were taken with. Needed for images in electron, adu or flux densities; and where its zero points
-            differ from the network's, the pixels are brought to the latter. Passbands and pixel scale must be the network's;
-            exposures that differ by a factor of more than 1.4 bring a warning.
+            differ from the network's, the pixels are brought to the latter. Passbands and pixel scale must be the network's. A
+            network with ``conditions`` takes the exposures into account; those beyond what it was trained for, by a factor of more
+            than 1.4, bring a warning and a flag.
         pixel_scale : `~astropy.units.Quantity`, optional
             Angle per pixel of stamps, to be checked against the network's (images know their own).
         distance : `~astropy.units.Quantity`, optional
             Distance of the galaxy, to be checked against the network's: masses follow from it.
+        zero_point_error : `~astropy.units.Quantity`, optional
+            Standard deviation of the zero points of the data, 0 to 0.3 mag. A network with ``conditions`` takes it into account.
         progress : bool
             Show a bar.
 
@@ -452,7 +386,12 @@ class ClusterNet:
             self._check_close("distance", as_quantity(distance, u.Mpc, "distance").value, "distance_mpc", "Mpc")
         if not self.training:
             warnings.warn("this network has not been trained: its posteriors mean nothing", AstropyUserWarning, stacklevel=2)
-        n, chunks = self._stamps(images, positions, batch_size, nan, instrument=instrument, pixel_scale=pixel_scale)
+        conditions = self.config["conditions"]
+        error = self._zero_point_error(zero_point_error)
+        n, chunks = self._stamps(
+            images, positions, batch_size, nan, instrument=instrument, pixel_scale=pixel_scale, incomplete=conditions and nan == "mask"
+        )
+        depth, too_deep = self._depth(instrument)
         rng = np.random.default_rng(rng)
         device = as_device(device)
         module = self.module.to(device).eval()
@@ -460,23 +399,24 @@ class ClusterNet:
         all_draws = np.empty((n, draws, d), np.float32)
         visibility = np.empty((n, draws), np.float32)
         p_cluster = np.empty(n)
-        flags = np.zeros(n, int)
+        flags = np.full(n, FLAGS["depth unlike training"] if too_deep else 0)
         try:
             with torch.inference_mode(), tqdm(total=n, unit="source", disable=not progress, desc="predicting") as bar:
                 start = 0
                 for pixels in chunks:
-                    pixels, bad = _fill(pixels, nan, start)
+                    pixels, bad = (_checked if conditions else _fill)(pixels, nan, start)
                     stop = start + len(pixels)
                     # One sequence for all sources, source by source: the size of the batch cannot matter.
                     normals = torch.from_numpy(rng.standard_normal((len(pixels), draws, d + 2), dtype=np.float32))
-                    answer = module.answer(torch.from_numpy(pixels).to(device), normals.to(device))
+                    told = depth.expand(len(pixels), -1).to(device), torch.full((len(pixels),), error, device=device)
+                    answer = module.answer(torch.from_numpy(pixels).to(device), normals.to(device), *told)
                     answer = [part.cpu().numpy() for part in answer]
                     lost = bad & FLAGS["no answer"] > 0
                     prior = self.space.from_unit(ndtr(normals[lost, :, :d].numpy()))
                     for part, unknown in zip(answer, (prior, np.nan, 0.5), strict=True):
                         part[lost] = unknown
                     all_draws[start:stop], visibility[start:stop], p_cluster[start:stop] = answer
-                    flags[start:stop] = bad
+                    flags[start:stop] |= bad
                     bar.update(stop - start)
                     start = stop
         finally:
@@ -514,7 +454,7 @@ class ClusterNet:
         start = 0
         with torch.inference_mode():
             for pixels in chunks:
-                pixels, _ = _fill(pixels, nan, start)
+                pixels, _ = (_checked if self.config["conditions"] else _fill)(pixels, nan, start)
                 start += len(pixels)
                 cubes.append(self.module.posterior.activation(self.module(torch.from_numpy(pixels))).numpy())
         bins = self.space.bins[:-1]
@@ -528,38 +468,78 @@ class ClusterNet:
         unit = UNIT if self.config["scaling"] == "fixed" else None
         return read_stamps(images, positions, self.contract, unit=unit, batch_size=batch_size, nan=nan, **keywords)
 
+    def _zero_point_error(self, value):
+        error = as_quantity(value, u.mag, "zero_point_error")
+        if error.ndim or not 0 <= error.value <= ZERO_POINT_ERROR:
+            raise ValueError(f"zero_point_error must be one number from 0 to {ZERO_POINT_ERROR} mag, not {value}")
+        if error.value and not (self.config["conditions"] and self.config["scaling"] == "fixed"):
+            raise ValueError("zero_point_error goes with a network that has conditions and fixed scaling")
+        return float(error.value)
+
+    def _depth(self, instrument):
+        """Logarithm of the exposures over those of the contract, shape (1, n_bands), and whether training covered none of it."""
+        known = self.contract.get("exposure")
+        if instrument is None or not known:
+            return torch.zeros(1, len(self.bands)), False
+        ratio = [np.log10(instrument.exposure(band).to_value(u.s) / known[band]) for band in self.bands]
+        far = np.max(np.abs(ratio)) > self.contract.get("depth_scatter", 0.0) + np.log10(1.4)
+        return torch.tensor([ratio], dtype=torch.float32), bool(far)
+
     def _check_close(self, name, value, key, unit):
         expected = self.contract.get(key)
         if expected is not None and not abs(value / expected - 1) <= 0.02:
             raise ValueError(f"the {name} is {value:.4g} {unit}, but the network was trained at {expected:.4g} {unit}")
 
-    def _derive_scales(self, stream):
-        if None in self.config["scales"].values():
-            pixels = stream.batch(0, 256)["pixels"].transpose(0, 1).flatten(1)
-            rms = 1.4826 * (pixels - pixels.median(1, keepdim=True).values).abs().median(1).values
-            for band, value in zip(self.bands, rms.tolist(), strict=True):
-                if self.config["scales"][band] is None:
-                    self.config["scales"][band] = float(f"{max(value, 1e-6):.3g}")
+    def _start_from(self, other):
+        """Take the weights of a network of the same kind."""
+        same = ("encoder", "head", "photometry", "scaling", "conditions", "shape")
+        if [self.config[name] for name in same] != [other.config[name] for name in same] or len(self.bands) != len(other.bands):
+            raise ValueError(f"start must be a network like this one, {self!r}, not {other!r}")
+        if self.space != other.space:
+            raise ValueError("start must have the parameter space of this network")
+        self.module.load_state_dict(other.module.state_dict())
+        self.module.cluster.counts.zero_()  # the mix of the new stream may be another
+
+    def _describe(self, stream, contract):
+        """Scales that are not known yet, and the noise of the mocks, from the first of them."""
+        pixels = stream.batch(0, 256)["pixels"].transpose(0, 1).cpu()
+        rms = 1.4826 * (pixels.flatten(2) - pixels.flatten(2).median(-1, keepdim=True).values).abs().median(-1).values
+        low, high = rms.quantile(0.01, 1).tolist(), rms.quantile(0.99, 1).tolist()
+        contract["background_rms"] = {
+            band: [float(f"{a:.3g}"), float(f"{b:.3g}")] for band, a, b in zip(self.bands, low, high, strict=True)
+        }
+        for band, value in zip(self.bands, rms.median(1).values.tolist(), strict=True):
+            if self.config["scales"][band] is None:
+                self.config["scales"][band] = float(f"{max(value, 1e-6):.3g}")
         self._set_scales()
 
     def _set_scales(self):
         self.module.scales.copy_(torch.tensor([self.config["scales"][band] or 1.0 for band in self.bands]))
 
 
-def _fill(pixels, nan, start):
-    """Stamps without NaN, and a flag per stamp; ``start`` is the index of the first, for the message."""
-    flags = np.zeros(len(pixels), int)
+def _checked(pixels, nan, start):
+    """Stamps with NaN where unknown, and a flag per stamp; ``start`` is the index of the first, for the message."""
     bad = ~np.isfinite(pixels)
-    hit = np.flatnonzero(bad.any(axis=(1, 2, 3)))
-    if hit.size and nan == "raise":
+    hit = bad.any(axis=(1, 2, 3))
+    if hit.any() and nan == "raise":
         raise ValueError(
-            f"{hit.size} stamp(s), the first of them number {start + hit[0]}, hold NaN, masked or missing pixels; "
-            'use nan="mask" to fill them with the median of their stamp and set a flag'
+            f"{hit.sum()} stamp(s), the first of them number {start + int(hit.argmax())}, hold NaN, masked or missing pixels; "
+            'use nan="mask" to have them as unknown, with a flag'
         )
+    pixels[bad] = np.nan
+    lost = bad.all(axis=(2, 3))
+    flags = FLAGS["masked pixels"] * hit | FLAGS["missing bands"] * lost.any(axis=1) | FLAGS["no answer"] * lost.all(axis=1)
+    return pixels, flags
+
+
+def _fill(pixels, nan, start):
+    """As `_checked`, but without NaN: for networks that cannot know what is missing."""
+    pixels, flags = _checked(pixels, nan, start)
+    bad = np.isnan(pixels)
+    hit = np.flatnonzero(bad.any(axis=(1, 2, 3)))
     y, x = (np.arange(size) - (size - 1) / 2 for size in pixels.shape[2:])
     core = np.hypot(y[:, None], x) < CORE
     for i in hit:
-        flags[i] |= FLAGS["masked pixels"]
         if bad[i, :, core].any() or bad[i].all(axis=(1, 2)).any():
             flags[i] |= FLAGS["no answer"]
         for band in np.flatnonzero(bad[i].any(axis=(1, 2))):

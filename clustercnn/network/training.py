@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from astropy import units as u
@@ -17,14 +18,20 @@ from tqdm import tqdm
 
 from clustercnn.calibration import auc
 
+from .distributed import broadcast as _broadcast
+from .distributed import distributed
+from .distributed import gathered as _gathered
+from .distributed import total as _sum
 from .modelfile import read_file, write_file
 
 __all__ = ["TrainingHistory", "train"]
 
 # The stream's own samples from here on are kept for validation when no other stream is given.
 VALIDATION_START = 2**40
-VISIBILITY_WEIGHT = 0.3
+# The parts of the loss and what each counts.
+PARTS = {"nll": 1.0, "class": 1.0, "visibility": 0.3}
 CLIP = 2.0
+PRECISIONS = {"auto": None, "float32": False, "bfloat16": True}
 
 
 class TrainingHistory(QTable):
@@ -38,14 +45,32 @@ class TrainingHistory(QTable):
 
 
 class _Batches(torch.utils.data.Dataset):
-    """Batch ``i`` of a stream."""
+    """This process's part of batch ``i`` of a stream."""
 
-    def __init__(self, stream, size):
-        self.stream = stream
-        self.size = size
+    def __init__(self, stream, size, rank, world):
+        self.stream, self.size, self.rank, self.part = stream, size, rank, size // world
 
     def __getitem__(self, i):
-        return self.stream.batch(i * self.size, self.size)
+        return self.stream.batch(i * self.size + self.rank * self.part, self.part)
+
+
+class _Loss(torch.nn.Module):
+    """The loss of a module as a forward pass, which is what `DistributedDataParallel` wraps."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch, share):
+        """
+        The loss and its three parts, each the sum over this batch over the weight of the whole one.
+
+        ``share(weights)`` gives the weights of the whole batch, of which this process may have a part, from those of this part.
+        """
+        losses = self.module.losses(batch)
+        weights = share(torch.tensor([float(losses[name][1]) for name in PARTS]))
+        parts = torch.stack([losses[name][0] / max(weight, 1.0) for name, weight in zip(PARTS, weights.tolist(), strict=True)])
+        return (parts * parts.new_tensor(list(PARTS.values()))).sum(), parts.detach()
 
 
 def train(
@@ -58,45 +83,61 @@ def train(
     weight_decay=0.02,
     workers=0,
     device="cpu",
+    precision="auto",
+    augmentation=None,
     validation=None,
     validation_samples=2048,
     validate_every=100_000,
+    patience=None,
     checkpoint=None,
     checkpoint_minutes=5.0,
+    tensorboard=None,
     progress=True,
     identity=None,
 ):
     """
-    Train a module on a stream; its weights end as their exponential moving average.
+    Train a module on a stream; its weights end as the best of their exponential moving average.
 
     The loss is the mean negative log posterior density of the positives, plus the binary cross-entropy of the class, plus
     0.3 times the negative log density of the positives' ln(visibility). AdamW with a one-cycle learning rate (up over 10
     % of the samples, then a cosine to zero), gradients clipped to a norm of 2. The schedule counts samples, never time.
 
+    Started by ``torchrun``, each process makes and learns from its part of every batch, and the gradients are averaged
+    (`~torch.nn.parallel.DistributedDataParallel`; gloo on CPUs, NCCL on GPUs): the same batches in the same order for any number of
+    processes. The first process validates, writes checkpoints and shows progress.
+
     Parameters
     ----------
     module : `~torch.nn.Module`
-        With ``losses(batch) -> dict`` (``nll``, ``class``, ``visibility``), ``logits(pixels)`` and ``count(is_cluster)``.
+        Such as `ClusterModule`, with ``losses(batch)`` and ``count(is_cluster)``.
     stream : object
-        ``stream.batch(start, size)`` gives a dict of CPU tensors; see `clustercnn.simulation.MockStream`.
+        ``stream.batch(start, size)`` gives a dict of tensors; see `clustercnn.simulation.MockStream`.
     samples : int
         Mocks to train on, rounded up to whole batches.
     batch_size, learning_rate, weight_decay : int, float, float
-        As usual; the learning rate is the peak of the cycle.
+        As usual; the batch is that of all processes together, the learning rate the peak of the cycle.
     workers : int
         Processes that make batches, each with one thread; 0 makes them in this process. On a CPU the training itself then
         uses that many threads fewer. The samples and their order never depend on it.
     device : str or `~torch.device`
         Where to train.
+    precision : {'auto', 'float32', 'bfloat16'}
+        In which the encoder works; ``'auto'`` is bfloat16 on GPUs and float32 elsewhere.
+    augmentation : `Augmentation`, optional
+        What is done to the stamps before the network sees them; never to those of the validation.
     validation : object, optional
         Stream whose first samples are the validation set. Default: samples of ``stream`` from 2**40 on.
     validation_samples, validate_every : int
         Size of the validation set (0: none), and training samples between two looks at it.
+    patience : int, optional
+        Stop after so many looks without a better loss. Default: never.
     checkpoint : path, optional
         File that the whole state goes to every ``checkpoint_minutes``, and at SIGINT and SIGTERM. If it exists the
         training goes on from there, to the same result as without the interruption.
     checkpoint_minutes : float
         Minutes between checkpoints.
+    tensorboard : path, optional
+        Directory for logs that TensorBoard shows, if it is installed.
     progress : bool
         Show a progress bar.
     identity : dict, optional
@@ -112,110 +153,138 @@ def train(
     FloatingPointError
         If the loss is not finite; the message names the samples.
     ValueError
-        If ``samples`` is not positive, or the checkpoint is of another training.
+        If ``samples`` is not positive, the batch cannot be shared out, or the checkpoint is of another training.
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
-    if batch_size < 2:
-        raise ValueError(f"batch_size must be at least 2, not {batch_size}")
     device = torch.device(device)
-    module.to(device).train()
-    steps = math.ceil(samples / batch_size)
-    settings = {
-        "samples": steps * batch_size,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-    }
-    settings = json.loads(json.dumps(settings | (identity or {})))  # as a checkpoint will give it back
-    average = copy.deepcopy(module).eval().requires_grad_(False)
-    optimizer = _optimizer(module, learning_rate, weight_decay, device)
-    state = {"step": 0, "seconds": 0.0, "rows": []}
-    if checkpoint is not None and os.path.exists(checkpoint):
-        _restore(checkpoint, module, average, optimizer, state, settings)
+    with distributed(device) as (rank, world, device), _precision(module, precision):
+        if batch_size < 2 or batch_size % world:
+            raise ValueError(f"batch_size must be at least 2, and a multiple of the {world} processes, not {batch_size}")
+        steps, progress = math.ceil(samples / batch_size), progress and rank == 0
+        module.to(device).train()
+        settings = {
+            "samples": steps * batch_size,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "augmented": augmentation is not None,
+        }
+        settings = json.loads(json.dumps(settings | (identity or {})))  # as a checkpoint will give it back
+        average = copy.deepcopy(module).eval().requires_grad_(False)
+        best = {}
+        optimizer = _optimizer(module, learning_rate, weight_decay, device)
+        state = {"step": 0, "seconds": 0.0, "rows": [], "best_row": None}
+        if checkpoint is not None and os.path.exists(checkpoint):
+            _restore(checkpoint, module, average, best, optimizer, state, settings)
+        loss_of = _Loss(module)
+        if world > 1:
+            loss_of = torch.nn.parallel.DistributedDataParallel(loss_of, broadcast_buffers=False)
 
-    held = _validation_batches(validation, stream, validation_samples, batch_size)
-    loader = torch.utils.data.DataLoader(
-        _Batches(stream, batch_size),
-        batch_size=None,
-        sampler=range(state["step"], steps),
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_leave_signals_to_parent,
-        generator=torch.Generator(),  # else the loader draws from the global one
-    )
-    validate_steps = max(1, validate_every // batch_size)
-    began = time.monotonic() - state["seconds"]
-    saved = time.monotonic()
-    running = []
+        held = _validation_batches(validation, stream, validation_samples, batch_size) if rank == 0 else []
+        loader = torch.utils.data.DataLoader(
+            _Batches(stream, batch_size, rank, world),
+            batch_size=None,
+            sampler=range(state["step"], steps),
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            pin_memory=device.type == "cuda" and workers > 0,
+            worker_init_fn=_leave_signals_to_parent,
+            generator=torch.Generator(),  # else the loader draws from the global one
+        )
+        numbers = torch.Generator(device)
+        mine = slice(rank * (batch_size // world), (rank + 1) * (batch_size // world))
+        validate_steps = max(1, validate_every // batch_size)
+        began = time.monotonic() - state["seconds"]
+        saved = time.monotonic()
+        running = []
 
-    done, total = state["step"] * batch_size, steps * batch_size
-    with (
-        _interruptible(checkpoint is not None) as interrupted,
-        _threads_beside(workers if device.type == "cpu" else 0),
-        tqdm(total=total, initial=done, unit="mock", unit_scale=True, disable=not progress, desc="training") as bar,
-    ):
-        for batch in loader:
-            step = state["step"]
-            batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * one_cycle((step + 0.5) / steps)
-            losses = module.losses(batch)
-            loss = losses["nll"] + losses["class"] + VISIBILITY_WEIGHT * losses["visibility"]
-            if not math.isfinite(loss.item()):
-                bad = sum(int((~torch.isfinite(batch["pixels"][i])).any()) for i in range(batch_size))
-                raise FloatingPointError(
-                    f"the loss is not finite at samples {step * batch_size} to {(step + 1) * batch_size - 1} of the stream "
-                    f"({', '.join(f'{name} {value.item()}' for name, value in losses.items())}); "
-                    f"{bad} of these stamps hold pixels that are not finite; if none do, try a lower learning_rate"
-                )
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(module.parameters(), CLIP)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            module.count(batch["is_cluster"])
-            _follow(average, module, step)
-            state["step"] = step = step + 1
-            running.append(losses["nll"].item())
-            bar.update(batch_size)
-            if step % 10 == 0:
-                bar.set_postfix_str(f"nll {sum(running[-100:]) / len(running[-100:]):.2f}", refresh=False)
+        done, total = state["step"] * batch_size, steps * batch_size
+        with (
+            _interruptible(checkpoint is not None) as interrupted,
+            _threads_beside(workers if device.type == "cpu" else 0),
+            _logs(tensorboard if rank == 0 else None) as log,
+            tqdm(total=total, initial=done, unit="mock", unit_scale=True, disable=not progress, desc="training") as bar,
+        ):
+            for batch in loader:
+                step = state["step"]
+                batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+                if augmentation is not None:
+                    # Drawn for the whole batch in every process, by the step: neither processes nor an interruption change anything.
+                    batch = augmentation(batch, augmentation.numbers(batch_size, numbers.manual_seed(step))[mine])
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate * one_cycle((step + 0.5) / steps)
+                loss, parts = loss_of(batch, partial(_sum, device=device))
+                parts = dict(zip(PARTS, _sum(parts, device).tolist(), strict=True))
+                if not all(map(math.isfinite, parts.values())):
+                    bad = int((~torch.isfinite(batch["pixels"])).flatten(1).any(1).sum())
+                    raise FloatingPointError(
+                        f"the loss is not finite at samples {step * batch_size} to {(step + 1) * batch_size - 1} of the stream "
+                        f"({', '.join(f'{name} {value}' for name, value in parts.items())}); "
+                        f"{bad} of these stamps hold pixels that are not finite; if none do, try a lower learning_rate"
+                    )
+                (loss * world).backward()  # of which the mean over the processes is taken
+                torch.nn.utils.clip_grad_norm_(module.parameters(), CLIP)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                module.count(_gathered(batch["is_cluster"], world))
+                _follow(average, module, step)
+                state["step"] = step = step + 1
+                running.append(parts["nll"])
+                bar.update(batch_size)
+                if step % 10 == 0:
+                    bar.set_postfix_str(f"nll {sum(running[-100:]) / len(running[-100:]):.2f}", refresh=False)
 
-            state["seconds"] = time.monotonic() - began
-            if step % validate_steps == 0 or step == steps:
-                row = {
-                    "samples": step * batch_size,
-                    "time": state["seconds"],
-                    "rate": step * batch_size / max(state["seconds"], 1e-9),
-                    "learning_rate": optimizer.param_groups[0]["lr"],
-                    "train_nll": sum(running) / len(running),
-                    **(validate(average, held, device) if held else {}),
-                }
-                running = []
-                state["rows"].append(row)
-                if progress:
-                    bar.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
-                # Looking costs time that is not training's.
-                began += time.monotonic() - began - state["seconds"]
-            stop = interrupted.is_set()
-            if checkpoint is not None and step < steps and (stop or time.monotonic() - saved > 60 * checkpoint_minutes):
-                _store(checkpoint, module, average, optimizer, state, settings)
-                saved = time.monotonic()
-            if stop:
-                raise KeyboardInterrupt(f"training stopped after {step * batch_size} samples; the state is in {checkpoint}")
+                state["seconds"] = time.monotonic() - began
+                if step % validate_steps == 0 or step == steps:
+                    row = {
+                        "samples": step * batch_size,
+                        "time": state["seconds"],
+                        "rate": step * batch_size / max(state["seconds"], 1e-9),
+                        "learning_rate": optimizer.param_groups[0]["lr"],
+                        "train_nll": sum(running) / len(running),
+                        **(validate(average, held, device) if held else {}),
+                    }
+                    running = []
+                    state["rows"].append(row)
+                    if held and _total(row) <= min(map(_total, state["rows"])):
+                        state["best_row"] = len(state["rows"]) - 1
+                        best.update({name: tensor.clone() for name, tensor in average.state_dict().items()})
+                    if progress:
+                        bar.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+                    for name, value in row.items():
+                        log(name, value, step * batch_size)
+                    # Looking costs time that is not training's.
+                    began += time.monotonic() - began - state["seconds"]
+                since = None if state["best_row"] is None else len(state["rows"]) - 1 - state["best_row"]
+                tired = None not in (patience, since) and since >= patience
+                stop, tired = (_sum(torch.tensor([float(interrupted.is_set()), float(tired)]), device) > 0).tolist()
+                over = step == steps or tired
+                if rank == 0 and checkpoint is not None and not over and (stop or time.monotonic() - saved > 60 * checkpoint_minutes):
+                    _store(checkpoint, module, average, best, optimizer, state, settings)
+                    saved = time.monotonic()
+                if stop and not over:
+                    raise KeyboardInterrupt(f"training stopped after {step * batch_size} samples; the state is in {checkpoint}")
+                if over:
+                    break
 
-    module.load_state_dict(average.state_dict())
-    module.eval()
-    if checkpoint is not None and os.path.exists(checkpoint):
-        os.remove(checkpoint)
-    history = TrainingHistory(rows=state["rows"]) if state["rows"] else TrainingHistory()
-    if state["rows"]:
-        history["time"].unit = u.s
-        history["rate"].unit = 1 / u.s
-        history = TrainingHistory(history)
-    history.meta.update(settings | {"seconds": state["seconds"], "workers": workers, "device": str(device)})
-    return history
+        # Every process ends with the weights of the first, which alone has looked.
+        final = {name: _broadcast(best.get(name, tensor).to(device), world) for name, tensor in average.state_dict().items()}
+        module.load_state_dict(final)
+        module.eval()
+        if rank == 0 and checkpoint is not None and os.path.exists(checkpoint):
+            os.remove(checkpoint)
+        history = TrainingHistory(rows=state["rows"]) if state["rows"] else TrainingHistory()
+        if state["rows"]:
+            history["time"].unit = u.s
+            history["rate"].unit = 1 / u.s
+            history = TrainingHistory(history)
+        seen = state["step"] * batch_size
+        history.meta.update(
+            settings | {"seen": seen, "seconds": state["seconds"], "workers": workers, "device": str(device), "processes": world,
+                        "best_row": state["best_row"]}
+        )
+        return history
 
 
 def one_cycle(fraction, rise=0.1):
@@ -233,21 +302,23 @@ def one_cycle(fraction, rise=0.1):
     return 0.5 * (1 + math.cos(math.pi * (fraction - rise) / (1 - rise)))
 
 
+def _total(row):
+    """The loss of a row of the history."""
+    return row["nll"] + row["class_loss"] + PARTS["visibility"] * row["visibility_loss"]
+
+
 @torch.no_grad()
 def validate(module, batches, device):
     """Mean losses and class AUC of a module over a list of batches."""
     module.eval()
-    sums = {"nll": 0.0, "class": 0.0, "visibility": 0.0}
-    weights = dict.fromkeys(sums, 0)
+    sums, weights = dict.fromkeys(PARTS, 0.0), dict.fromkeys(PARTS, 0)
     scores, labels = [], []
     for batch in batches:
         batch = {name: tensor.to(device) for name, tensor in batch.items()}
-        positives = int((batch["is_cluster"] > 0.5).sum())
-        for name, loss in module.losses(batch, exact=True).items():
-            weight = len(batch["is_cluster"]) if name == "class" else positives
-            sums[name] += float(loss) * weight
+        for name, (loss, weight) in module.losses(batch, exact=True).items():
+            sums[name] += float(loss)
             weights[name] += weight
-        scores.append(module.logits(batch["pixels"]).cpu())
+        scores.append(module.cluster(module(batch["pixels"], batch.get("depth"))).cpu())
         labels.append(batch["is_cluster"].cpu())
     mean = {name: sums[name] / max(weights[name], 1) for name in sums}
     labels = torch.cat(labels).numpy() > 0.5
@@ -277,8 +348,9 @@ def _follow(average, module, step):
         mine.copy_(its)
 
 
-def _store(path, module, average, optimizer, state, settings):
-    tensors = {f"module.{name}": t for name, t in module.state_dict().items()}
+def _store(path, module, average, best, optimizer, state, settings):
+    tensors = {f"best.{name}": t for name, t in best.items()}
+    tensors |= {f"module.{name}": t for name, t in module.state_dict().items()}
     tensors |= {f"average.{name}": t for name, t in average.state_dict().items()}
     for i, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": t for name, t in values.items()}
@@ -286,7 +358,7 @@ def _store(path, module, average, optimizer, state, settings):
 
 
 @torch.no_grad()
-def _restore(path, module, average, optimizer, state, settings):
+def _restore(path, module, average, best, optimizer, state, settings):
     tensors, header = read_file(path, kind="checkpoint")
     if header["settings"] != settings:
         different = [k for k in header["settings"].keys() | settings.keys() if header["settings"].get(k) != settings.get(k)]
@@ -294,7 +366,7 @@ def _restore(path, module, average, optimizer, state, settings):
             f"checkpoint {path} is of another training (different: {', '.join(sorted(different))}); "
             "give the same arguments, another path, or delete it"
         )
-    parts = {"module": {}, "average": {}, "optimizer": {}}
+    parts = {"module": {}, "average": {}, "best": best, "optimizer": {}}
     for name, tensor in tensors.items():
         part, name = name.split(".", 1)
         parts[part][name] = tensor
@@ -310,6 +382,32 @@ def _restore(path, module, average, optimizer, state, settings):
         moments.setdefault(int(i), {})[name] = tensor
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     state.update(header["state"])
+
+
+@contextmanager
+def _precision(module, name):
+    """Let the encoder of a module work in a precision."""
+    if name not in PRECISIONS:
+        raise ValueError(f"precision must be one of {tuple(PRECISIONS)}, not {name!r}")
+    module.half_precision = PRECISIONS[name]
+    try:
+        yield
+    finally:
+        module.half_precision = None
+
+
+@contextmanager
+def _logs(directory):
+    """A function that writes a scalar to TensorBoard's logs, or does nothing."""
+    if directory is None:
+        yield lambda name, value, samples: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError("tensorboard= needs the package tensorboard: pip install tensorboard") from error
+    with SummaryWriter(str(directory)) as writer:
+        yield writer.add_scalar
 
 
 def _leave_signals_to_parent(worker):

@@ -168,7 +168,8 @@ class MockStream:
         -------
         batch : dict of `~torch.Tensor`
             ``pixels`` (size, n_bands, ny, nx) float32 electron/s; ``parameters`` (size, 4) coordinates of the space, NaN for
-            negatives; ``is_cluster`` (size,) 0 or 1; ``visibility`` (size,), NaN for negatives.
+            negatives; ``is_cluster`` (size,) 0 or 1; ``visibility`` (size,), NaN for negatives; ``depth`` (size, n_bands), decimal
+            logarithm of the exposure over the instrument's.
         """
         if start < 0 or size < 1:
             raise ValueError(f"start must be 0 or more and size at least 1, not {start} and {size}")
@@ -251,6 +252,7 @@ class MockStream:
             "parameters": torch.from_numpy(coordinates).to(self.device, torch.float32),
             "is_cluster": is_cluster.float(),
             "visibility": torch.where(is_cluster, visibility, torch.nan),
+            "depth": torch.log10(depth),
         }
 
 
