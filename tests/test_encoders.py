@@ -74,7 +74,7 @@ def test_apertures_match_photutils():
                 assert measured[n, band, i] == pytest.approx(total, abs=0.06 * np.sqrt(aperture.area))
 
 
-@pytest.mark.parametrize("shape", [(22, 22), (33, 40), (64, 64)])
+@pytest.mark.parametrize("shape", [(16, 16), (22, 22), (33, 40), (64, 64)])
 def test_photometry_sees_flux_sky_and_noise(shape):
     pixels = 3 + 0.1 * noise(1, 1, *shape)
     y, x = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in shape), indexing="ij")
@@ -83,13 +83,30 @@ def test_photometry_sees_flux_sky_and_noise(shape):
     # enclosed flux of a Gaussian of unit width: 1 - exp(-r^2 / 2)
     expected = 100 * (1 - np.exp(-0.5 * np.array([1.5, 3, 5, 10]) ** 2))
     assert measured[:3].numpy() == pytest.approx(expected[:3], abs=6)
-    assert measured[4] == pytest.approx(3, abs=0.05)
-    assert measured[5] == pytest.approx(0.1, rel=0.3)
+    sky = len(PhotometryBranch(1, shape).radii)
+    assert sky == (3 if shape == (16, 16) else 4)
+    assert measured[sky] == pytest.approx(3, abs=0.05)
+    assert measured[sky + 1] == pytest.approx(0.1, rel=0.3)
 
 
 def test_photometry_needs_room():
-    with pytest.raises(ValueError, match="at least 22 pixels"):
-        PhotometryBranch(3, (20, 64))
+    with pytest.raises(ValueError, match="at least 16 pixels"):
+        PhotometryBranch(3, (15, 64))
+
+
+@pytest.mark.parametrize("encoder", ["compact", "resnet50"])
+@pytest.mark.parametrize(("bands", "shape"), [(1, (16, 16)), (2, (17, 40)), (5, (64, 64)), (7, (33, 24))])
+def test_any_number_of_bands_and_size_of_stamps(encoder, bands, shape):
+    from clustercnn.network import ClusterModule
+    from clustercnn.parameters import ParameterSpace
+
+    module = ClusterModule(bands, shape, ParameterSpace.paper(), encoder, "flow", True, "fixed", conditions=True).eval()
+    pixels = noise(2, bands, *shape)
+    features = module(pixels)
+    assert features.shape == (2, 128) and torch.isfinite(features).all()
+    pixels[1, 0] = np.nan
+    lost = module(pixels)
+    assert torch.allclose(lost[0], features[0], atol=1e-5) and torch.isfinite(lost).all() and not torch.allclose(lost[1], features[1])
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(1e-3, 0), (1e4, 1e3), (1, -5), (255, 17)])

@@ -193,8 +193,8 @@ class PhotometryBranch(nn.Module):
     """
     Aperture photometry as a second look at the same pixels.
 
-    Fluxes within 1.5, 3, 5 and 10 pixels of the stamp's centre above the local sky, the sky itself and its rms, in
-    every band; each stretched by asinh and read by a small network. The sky is the median of a ring between 0.6 and 0.9 of
+    Fluxes within 1.5, 3, 5 and 10 pixels of the stamp's centre above the local sky (those that fit in the stamp), the sky itself and
+    its rms, in every band; each stretched by asinh and read by a small network. The sky is the median of a ring between 0.6 and 0.9 of
     the half-width of the stamp (19 to 29 pixels of 64), its rms 1.48 times the median absolute deviation.
 
     Parameters
@@ -202,7 +202,7 @@ class PhotometryBranch(nn.Module):
     bands : int
         Number of bands.
     shape : tuple of int
-        Shape of the stamps (ny, nx), at least 22 pixels each.
+        Shape of the stamps (ny, nx), at least 16 pixels each.
     features : int
         Length of the output.
 
@@ -220,15 +220,12 @@ class PhotometryBranch(nn.Module):
     [[[0, 0, 0, 0, 1, 0]]]
     """
 
-    radii = (1.5, 3.0, 5.0, 10.0)
-
     def __init__(self, bands, shape, features=128):
         super().__init__()
-        if min(shape) < 22:
-            raise ValueError(
-                f"shape must be at least 22 pixels along each axis for the 10 pixel aperture, not {tuple(shape)}"
-            )
+        if min(shape) < 16:
+            raise ValueError(f"shape must be at least 16 pixels along each axis, for apertures and a ring of sky, not {tuple(shape)}")
         self.features = features
+        self.radii = [radius for radius in (1.5, 3.0, 5.0, 10.0) if radius < min(shape) / 2]
         masks = torch.stack([_circle(shape, radius) for radius in self.radii])
         self.register_buffer("masks", masks.flatten(1).T.contiguous(), persistent=False)
         self.register_buffer("areas", masks.sum((1, 2)), persistent=False)
