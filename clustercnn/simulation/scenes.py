@@ -157,7 +157,7 @@ class ClusterScenes:
     def _radius(self, gamma, fraction):
         """Radii that enclose fractions of the light of EFF profiles, in half-light radii; tensors of one shape."""
         place = torch.sqrt(fraction) * QUANTILES
-        index = place.long()
+        index = place.long().clamp_max(QUANTILES - 1)  # the root of the largest random number below 1 is 1
         row = gamma * (QUANTILES + 1) + index
         table = self._radii.reshape(-1)
         return torch.lerp(table[row], table[row + 1], place - index)
