@@ -230,6 +230,18 @@ def test_stars_at_the_edge_of_their_profile(stream):
     np.testing.assert_allclose(stream._clusters._radius(torch.arange(len(GAMMAS)), largest), 8, rtol=1e-6)
 
 
+def test_wide_clusters_do_not_wrap_around():
+    """Small stamps inside clusters of an arcsecond have the light that is inside larger ones."""
+    wide = ParameterSpace([*SPACE.parameters[:3], Parameter("half_light_radius", 0.99 * u.arcsec, 1 * u.arcsec, "log")])
+    settings = {"space": wide, "positive_fraction": 1.0}
+    small, large = (make_stream(background=dark(n, n), shape=(n, n), **settings).batch(0, 32)["pixels"] for n in (24, 96))
+    inside = large[..., 36:60, 36:60].sum(dim=(2, 3))
+    bright = inside > 20
+    assert bright.sum() > 20
+    ratio = (small.sum(dim=(2, 3)) / inside)[bright]
+    assert abs(ratio.median() - 1) < 0.01
+
+
 def test_labels_say_what_is_in_the_pixels():
     """Light of clusters against the mean light of a population of the label's age, mass and A_V."""
     small = ParameterSpace([*SPACE.parameters[:3], Parameter("half_light_radius", 0.04 * u.arcsec, 0.06 * u.arcsec, "log")])
