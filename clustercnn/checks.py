@@ -112,7 +112,7 @@ def _light(draws, space, instrument, distance, psf, shape, center, n, rng):
     """Noiseless stamps (n, band, ny, nx) of clusters with parameters drawn from the posterior."""
     psf = band_psfs(psf, instrument)
     clusters = ClusterScenes(space, instrument, star_rates(instrument, distance))
-    renderer = Renderer([psf[band] for band in instrument.bands], shape)
+    renderer = Renderer([psf[band] for band in instrument.bands], shape, smooth_reach=clusters.reach)
     coordinates = draws[rng.integers(len(draws), size=n)].astype(float)
     light = clusters.render(clusters.clusters(coordinates, np.tile(center, (n, 1)), rng, rng), renderer)
     return np.maximum(light.numpy().astype(float), 0)

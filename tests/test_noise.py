@@ -78,6 +78,17 @@ def test_correlated_noise(share):
     assert sums.var(axis=(1, 2)).mean() / 380 == pytest.approx(1, abs=0.2)
 
 
+def test_correlated_noise_is_the_same_up_to_the_edges():
+    """Edges and corners of stamps are as noisy as their middles."""
+    detector, rates = Detector.from_instrument(M83), np.full((3, 24, 24), 0.05)
+    noise = np.array([detector.expose(rates, seed, 0.2) for seed in range(1500)]) - rates
+    variance = noise.var(axis=0) / detector.variance(rates)
+    expected = (2 * 0.2**2 + 0.6**2) ** 2
+    for part in (variance[:, 0], variance[:, -1], variance[:, :, 0], variance[:, :, -1]):
+        np.testing.assert_allclose(part.mean(axis=1), expected, rtol=0.04)
+    np.testing.assert_allclose(variance[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean(axis=1), expected, rtol=0.08)
+
+
 def test_rounding_below_zero_does_no_harm():
     detector = Detector.from_instrument(TWO_BANDS)
     rates = np.full((2, 4, 4), -1e-9)

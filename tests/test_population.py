@@ -97,6 +97,15 @@ def test_draws_are_like_stars_drawn_one_by_one(tables, log_age):
         assert (high - low)[1] / (high - low)[0] == pytest.approx(1, abs=0.15)
 
 
+def test_the_last_star_of_small_clusters(tables):
+    """It is kept as often as where all stars are drawn: heavy ones shine most, and without them 100 Msun would lose a sixth."""
+    n = 20_000
+    exact, (drawn, _) = exact_light(6.6, 100.0, n, np.random.default_rng(1)), drawn_light(tables, 6.6, 100.0, n, np.random.default_rng(2))
+    error = np.sqrt((exact.var(axis=0) + drawn.var(axis=0)) / n)
+    assert np.all(np.abs(exact.mean(axis=0) - drawn.mean(axis=0)) < 4 * error)
+    np.testing.assert_allclose(drawn.std(axis=0) / exact.std(axis=0), 1, atol=0.1)
+
+
 @pytest.mark.parametrize("n_bright", [300, 2000])
 def test_mean_and_variance_of_the_light(tables, n_bright):
     """However many stars are drawn one by one."""

@@ -20,7 +20,7 @@ from clustercnn.profiles import get_profile
 from clustercnn.psf import as_psf, builtin_psf
 from clustercnn.simulation import ClusterInjector, GalaxyDisc, MockStream, Renderer, SyntheticCluster
 from clustercnn.simulation.background import star_rates
-from clustercnn.simulation.render import FREQUENCY_STEP, MANY_STARS, band_psfs
+from clustercnn.simulation.render import MANY_STARS, band_psfs
 from clustercnn.simulation.scenes import GAMMAS, ClusterScenes, Scenes
 
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
@@ -145,9 +145,9 @@ def test_grids_agree():
     """Stars, smooth light and blur on grids of half and of quarter pixels."""
     rng = np.random.default_rng(3)
     x, y, flux, stamp = rng.uniform(-5, 40, 50), rng.uniform(-5, 40, 50), rng.random((3, 50)), np.repeat([0, 1], 25)
-    keywords = {"smooth": smooth_light(get_profile("plummer"), 3.0, [[17.0, 16.2], [12.0, 20.0]], 9 * rng.random((2, 3)))}
-    keywords["blur"] = torch.tensor([0.0, 0.5])
     half, quarter = (Renderer([PSFS[band] for band in M83.bands], (35, 34), many_stars=many) for many in (False, True))
+    keywords = {"smooth": smooth_light(half, get_profile("plummer"), 3.0, [[17.0, 16.2], [12.0, 20.0]], 9 * rng.random((2, 3)))}
+    keywords["blur"] = torch.tensor([0.0, 0.5])
     images = [render(renderer, x, y, flux, stamp, 2, **keywords) for renderer in (half, quarter)]
     assert (half.fine, quarter.fine) == (2, 4) and worst(*images) < OF_THE_PEAK
 
@@ -253,9 +253,9 @@ def test_light_adds(a, b):
     np.testing.assert_allclose(both, a * first + b * second, atol=2e-7 * (a + b))
 
 
-def smooth_light(profile, radius, centre, rate):
+def smooth_light(renderer, profile, radius, centre, rate):
     """Of equal profiles with radius in pixels at several places (n, 2), rates (n, n_bands)."""
-    frequency = np.arange(0, 1.5, FREQUENCY_STEP) * radius
+    frequency = renderer.radial_frequency.numpy().astype(float) * radius
     near = frequency < 6.0  # there is no light at shorter waves
     radial = torch.zeros(len(frequency))
     radial[near] = torch.tensor(profile.transform(frequency[near]), dtype=torch.float32)
@@ -270,7 +270,7 @@ def test_a_batch_is_its_stamps():
     stamp = np.array([0, 3, 1, 0, 3, 3, 1, 0])  # in any order
     x, y, flux = rng.uniform(-2, 28, 8), rng.uniform(-2, 28, 8), rng.random((2, 8))
     place = np.array([12.0, 15.5, 14.2, 9.9])
-    smooth = smooth_light(get_profile("plummer"), 2.0, np.stack([place, place[::-1]], axis=1), rng.random((4, 2)))
+    smooth = smooth_light(renderer, get_profile("plummer"), 2.0, np.stack([place, place[::-1]], axis=1), rng.random((4, 2)))
     blur = torch.tensor([0.0, 0.3, 0.1, 2.0])
     together = render(renderer, x, y, flux, stamp, 4, smooth=smooth, blur=blur)
     for i in range(4):
@@ -285,15 +285,17 @@ def test_what_comes_out():
     assert not nothing.any()
 
 
-@pytest.mark.parametrize("radius", [1.0, 7.0])
+@pytest.mark.parametrize("radius", [1.0, 7.0, 30.0])
 def test_smooth_light_is_the_limit_of_many_stars(radius):
-    """A sunflower of equal stars on the profile's quantiles."""
-    renderer, profile, n = Renderer([PSFS["F438W"]], (48, 50)), get_profile("eff", gamma=2.6), 60_000
+    """A sunflower of equal stars on the profile's quantiles; that of a wide profile, much wider than the stamp, does not wrap around."""
+    profile, n = get_profile("eff", gamma=2.6), 60_000
+    renderer = Renderer([PSFS["F438W"]], (48, 50), smooth_reach=radius * profile.truncation)
     place = np.arange(n) + 0.5
     r, angle = radius * profile.radius(place / n), place * np.pi * (3 - 5**0.5)
     stars = one(renderer, 24.3 + r * np.cos(angle), 23.6 + r * np.sin(angle), np.full(n, 1 / n))
-    smooth = render(renderer, [], [], smooth=smooth_light(profile, radius, [[24.3, 23.6]], [[1.0]]))[0, 0]
+    smooth = render(renderer, [], [], smooth=smooth_light(renderer, profile, radius, [[24.3, 23.6]], [[1.0]]))[0, 0]
     assert worst(smooth, stars) < OF_THE_PEAK
+    assert smooth.sum() == pytest.approx(stars.sum(), rel=1e-3)
 
 
 def test_smooth_light_is_the_mean_of_drawn_stars():
@@ -301,7 +303,7 @@ def test_smooth_light_is_the_mean_of_drawn_stars():
     renderer, profile, n = Renderer([SHARP], (24, 24)), get_profile("eff", gamma=3.0), 40_000
     x, y = profile.sample(n, np.random.default_rng(2))
     stamps = render(renderer, 11.5 + 2 * x, 11.5 + 2 * y, np.full(n, 1 / 2000), np.repeat(np.arange(20), 2000), 20)[:, 0]
-    smooth = render(renderer, [], [], smooth=smooth_light(profile, 2.0, [[11.5, 11.5]], [[1.0]]))[0, 0]
+    smooth = render(renderer, [], [], smooth=smooth_light(renderer, profile, 2.0, [[11.5, 11.5]], [[1.0]]))[0, 0]
     error = stamps.std(axis=0, ddof=1) / 20**0.5
     deviation = ((stamps.mean(axis=0) - smooth) / error)[4:-4, 4:-4]
     assert np.abs(deviation).max() < 6 and 0.8 < deviation.std() < 1.4
@@ -317,7 +319,7 @@ def test_tabulated_smooth_light(radius):
         scenes = Scenes.of_stars(np.zeros(0), np.zeros(0), np.zeros((0, 3)), np.zeros(0, dtype=int), np.array([[31.7, 31.2]]), "cpu")
         scenes.smooth_rate[:], scenes.radius[:], scenes.gamma[:] = [1.0, 2.0, 3.0], radius, gamma
         profile = get_profile("eff", gamma=GAMMAS[gamma])
-        exact = render(renderer, [], [], smooth=smooth_light(profile, radius, [[31.7, 31.2]], [[1.0, 2.0, 3.0]]))[0]
+        exact = render(renderer, [], [], smooth=smooth_light(renderer, profile, radius, [[31.7, 31.2]], [[1.0, 2.0, 3.0]]))[0]
         assert worst(clusters.render(scenes, renderer)[0].numpy(), exact) < OF_THE_PEAK
 
 

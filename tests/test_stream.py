@@ -16,6 +16,7 @@ from clustercnn.parameters import Parameter, ParameterSpace
 from clustercnn.simulation import NEGATIVES, BackgroundFields, Detector, MosaicBackground
 from clustercnn.simulation.background import star_rates
 from clustercnn.simulation.population import StarTables
+from clustercnn.simulation.scenes import GAMMAS
 from clustercnn.stellar.extinction import band_extinction
 
 
@@ -222,6 +223,24 @@ def test_purposes_have_generators_of_their_own(samples):
     np.testing.assert_array_equal(others["parameters"].numpy(), samples["parameters"].numpy()[:64])
     np.testing.assert_allclose(others["visibility"].numpy(), samples["visibility"].numpy()[:64], rtol=1e-4)
     assert positive.any() and not positive.all()
+
+
+def test_stars_at_the_edge_of_their_profile(stream):
+    """The largest random number below 1, of any slope: its root is 1 in float32, and no place lies beyond the truncation."""
+    largest = torch.full((len(GAMMAS),), 1 - 2**-24)
+    np.testing.assert_allclose(stream._clusters._radius(torch.arange(len(GAMMAS)), largest), 8, rtol=1e-6)
+
+
+def test_wide_clusters_do_not_wrap_around():
+    """Small stamps inside clusters of an arcsecond have the light that is inside larger ones."""
+    wide = ParameterSpace([*SPACE.parameters[:3], Parameter("half_light_radius", 0.99 * u.arcsec, 1 * u.arcsec, "log")])
+    settings = {"space": wide, "positive_fraction": 1.0}
+    small, large = (make_stream(background=dark(n, n), shape=(n, n), **settings).batch(0, 32)["pixels"] for n in (24, 96))
+    inside = large[..., 36:60, 36:60].sum(dim=(2, 3))
+    bright = inside > 20
+    assert bright.sum() > 20
+    ratio = (small.sum(dim=(2, 3)) / inside)[bright]
+    assert abs(ratio.median() - 1) < 0.01
 
 
 def test_labels_say_what_is_in_the_pixels():

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from astropy import units as u
-from torch.nn.functional import pad
 
 from clustercnn.simulation.random_numbers import RandomTensors
 
@@ -132,7 +131,11 @@ def correlate(noise, share):
         Same shape.
     """
     share = share[..., None, None, None]
-    padded = pad(noise, (1, 1, 0, 0), mode="reflect")
-    noise = share * (padded[..., :-2] + padded[..., 2:]) + (1 - 2 * share) * noise
-    padded = pad(noise, (0, 0, 1, 1), mode="reflect")
-    return share * (padded[..., :-2, :] + padded[..., 2:, :]) + (1 - 2 * share) * noise
+    for axis in (-1, -2):
+        n = noise.shape[axis]
+        # What lies beyond the edge is as noisy as the pixels next to it; the second one, not the first, stands in, so that the edge is
+        # neither noisier nor smoother than the rest.
+        before, after = (noise.narrow(axis, i, 1) for i in (min(2, n - 1), max(n - 3, 0)))
+        padded = torch.cat([before, noise, after], dim=axis)
+        noise = share * (padded.narrow(axis, 0, n) + padded.narrow(axis, 2, n)) + (1 - 2 * share) * noise
+    return noise

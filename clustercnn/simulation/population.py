@@ -110,10 +110,11 @@ class StarTables:
         """
         Draw the stars of clusters.
 
-        Stars are born one after the other until their mass, dark and faint ones included, reaches ``mass``; of these only the
-        bright ones are drawn one by one, about ``n_bright`` in each cluster. The mass born between two of them is the sum of a
-        geometric number of masses, a few heavy ones of stars that are dead among them; a gamma distribution of the same mean and
-        variance stands for it. The light of the others is normal, of their mean and covariance.
+        Stars are born one after the other until their mass, dark and faint ones included, reaches ``mass``; the last one is kept if
+        the sum is nearer with it, as in `~clustercnn.stellar.InitialMassFunction.sample_mass`. Of these only the bright ones are
+        drawn one by one, about ``n_bright`` in each cluster. The mass born between two of them is the sum of a geometric number of
+        masses, a few heavy ones of stars that are dead among them; a gamma distribution of the same mean and variance stands for
+        it. The light of the others is normal, of their mean and covariance.
 
         Parameters
         ----------
@@ -150,7 +151,7 @@ class StarTables:
         entry = (torch.log(number.clamp_min_(RAREST) / RAREST) / step).round_().clamp_(max=ENTRIES - 1)
         stars = embedding((entry + first).long(), self._stars)
         born = torch.cumsum(stars[..., 0] + scale * random.gamma(shape.expand(-1, n_max)), dim=1)
-        population, place = torch.nonzero(born < mass, as_tuple=True)
+        population, place = torch.nonzero(born - stars[..., 0] / 2 < mass, as_tuple=True)
         return DrawnStars(stars[population, place, 1:], population, np.maximum(other, 0.0))
 
     def _scatter(self, covariance, rng):

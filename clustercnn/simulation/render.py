@@ -8,7 +8,7 @@ import torch
 
 from clustercnn.psf import PSF, as_psf, builtin_psf
 
-__all__ = ["FREQUENCY_STEP", "Renderer", "band_psfs"]
+__all__ = ["Renderer", "band_psfs"]
 
 # The spreading kernel of a non-uniform FFT, exp(beta (sqrt(1 - z^2) - 1)): its width in points and its beta for grids so many times
 # finer than the native pixels. Bilinear spreading would leave errors of several per cent of a star's peak.
@@ -16,7 +16,7 @@ KERNELS = {2: (6, 10.2), 4: (4, 10.4)}
 SHARP = 5e-4  # share of a PSF's amplitudes beyond one cycle per pixel from which on it needs the finer grid
 MANY_STARS = 30_000  # in one stamp; from here on the finer grid is faster, too, since fewer points take each star's light
 PHASES = 4096  # of a star between two fine pixels: 1/16000 of a native pixel at most is lost
-FREQUENCY_STEP = 1 / 512  # of the transforms of smooth profiles, cycles per native pixel
+STEPS_PER_FREQUENCY = 4  # of the transforms of smooth profiles, in a frequency of the padded stamp
 # On a CPU as much at once as its cache holds: pixels of fine grids, and stars.
 CACHED_PIXELS = 800_000
 STARS_AT_ONCE = 4096
@@ -131,11 +131,18 @@ class Renderer:
         Where the tensors live.
     many_stars : bool
         Whether there are tens of thousands of stars in a stamp. Takes the finer grid, which is then faster.
+    smooth_reach : float
+        How far smooth light reaches from the middle of the stamp, in native pixels.
+
+    Attributes
+    ----------
+    radial_frequency : `~torch.Tensor`
+        Frequencies at which transforms of smooth profiles are asked for, cycles per native pixel.
 
     Notes
     -----
-    The stamp is padded by the radius of the largest PSF on every side, so that nothing wraps around. Stars farther outside than
-    that do not touch the stamp and are dropped. Where a PSF is so sharp that it has power beyond one cycle per pixel, the grid is of
+    The stamp is padded by the radius of the largest PSF on every side, and so far that smooth light does not come back on the other
+    side: nothing wraps around. Stars farther outside than the PSF's radius do not touch the stamp and are dropped. Where a PSF is so sharp that it has power beyond one cycle per pixel, the grid is of
     quarter pixels, up to two cycles per pixel. The largest error of a pixel is then a few 1e-4 of a star's peak at any phase of it.
 
     Examples
@@ -149,7 +156,7 @@ class Renderer:
     torch.Size([1, 2, 32, 32])
     """
 
-    def __init__(self, psfs, shape, device="cpu", many_stars=False):
+    def __init__(self, psfs, shape, device="cpu", many_stars=False, smooth_reach=0.0):
         self.shape = tuple(int(n) for n in shape)
         self.n_bands = len(psfs)
         self.device = torch.device(device)
@@ -157,7 +164,9 @@ class Renderer:
         self._width, beta = KERNELS[fine]
         # How far a star reaches, in native pixels: half the PSF and half a pixel.
         self.reach = max(int(np.ceil(max(psf.data.shape) / psf.oversampling / 2 + 0.5)) for psf in psfs)
-        self.padded = tuple(_fast_length(n + 2 * self.reach) for n in self.shape)
+        self.padded = tuple(_fast_length(max(n + 2 * self.reach, int(np.ceil(n / 2 + smooth_reach)))) for n in self.shape)
+        self._frequency_step = 1 / (STEPS_PER_FREQUENCY * max(self.padded))
+        self.radial_frequency = torch.arange(0.0, 1.5, self._frequency_step, device=device)
         ny, nx = (fine * n for n in self.padded)
         fine_y, fine_x = np.fft.fftfreq(ny), np.fft.rfftfreq(nx)  # cycles per fine pixel
         self.frequency_y = torch.from_numpy(fine_y * fine).float().to(device)  # cycles per native pixel
@@ -189,8 +198,8 @@ class Renderer:
         n_stamps : int
             Number of stamps.
         smooth : tuple of `~torch.Tensor`, optional
-            Light that follows smooth circular profiles: their Hankel transforms at frequencies 0, 1/512, 2/512 ... cycles per native
-            pixel, shape (n_stamps, n_frequencies); their centres in native pixels, shape (n_stamps, 2); and their rates, shape
+            Light that follows smooth circular profiles: their Hankel transforms at `radial_frequency`, shape (n_stamps,
+            n_frequencies); their centres in native pixels, shape (n_stamps, 2); and their rates, shape
             (n_stamps, n_bands).
         blur : `~torch.Tensor`, optional
             Variance (native pixels squared, per axis) of an extra Gaussian blur of each stamp, shape (n_stamps,).
@@ -203,7 +212,7 @@ class Renderer:
         if bool((stamp[1:] < stamp[:-1]).any()):
             order = torch.argsort(stamp, stable=True)
             x, y, flux, stamp = x[order], y[order], flux[:, order], stamp[order]
-        step = self._stamps_at_once or n_stamps
+        step = self._stamps_at_once or max(1, n_stamps)
         starts = torch.arange(0, n_stamps, step, device=self.device)
         first = [*torch.searchsorted(stamp, starts).tolist(), len(stamp)]
         pixels = torch.empty(n_stamps, self.n_bands, *self.shape, device=self.device)
@@ -257,7 +266,7 @@ class Renderer:
         """Transforms of smooth circular profiles, as those of the spread stars, shape (n_stamps, fine ny, fine nx / 2 + 1)."""
         half = len(self.frequency_y) // 2 + 1  # an amplitude depends on the size of the frequencies alone
         frequency = torch.sqrt(self.frequency_y[:half, None] ** 2 + self.frequency_x**2)
-        place = (frequency / FREQUENCY_STEP).clamp_max(radial.shape[1] - 2)
+        place = (frequency / self._frequency_step).clamp_max(radial.shape[1] - 2)
         index = place.long()
         start, end = radial[:, index.reshape(-1)], radial[:, index.reshape(-1) + 1]
         amplitude = torch.lerp(start, end, (place - index).reshape(-1)).reshape(len(radial), *frequency.shape) * self.spread[:half]

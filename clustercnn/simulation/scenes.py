@@ -9,7 +9,6 @@ import torch
 from clustercnn.profiles import get_profile
 from clustercnn.simulation.population import StarTables
 from clustercnn.simulation.random_numbers import RandomTensors
-from clustercnn.simulation.render import FREQUENCY_STEP
 from clustercnn.stellar.extinction import band_extinction
 
 __all__ = ["ClusterScenes", "Scenes"]
@@ -105,7 +104,8 @@ class ClusterScenes:
         # Radii are tabulated against the root of the light within, in which they are smooth down to the centre.
         radii = np.stack([profile.radius(np.linspace(0.0, 1.0, QUANTILES + 1) ** 2) for profile in profiles])
         self._transforms, self._radii = (torch.from_numpy(table).to(device, torch.float32) for table in (transforms, radii))
-        self._frequency = torch.arange(0.0, 1.5, FREQUENCY_STEP, device=device)
+        widest = space["half_light_radius"].upper.to_value("arcsec") / self.pixel_scale
+        self.reach = widest * profiles[0].truncation  # native pixels
 
     def physical(self, coordinates):
         """Index of the nearest age, A_V (mag), mass (Msun) and half-light radius (native pixels) of coordinates (..., 4)."""
@@ -157,7 +157,7 @@ class ClusterScenes:
     def _radius(self, gamma, fraction):
         """Radii that enclose fractions of the light of EFF profiles, in half-light radii; tensors of one shape."""
         place = torch.sqrt(fraction) * QUANTILES
-        index = place.long()
+        index = place.long().clamp_max(QUANTILES - 1)  # the root of the largest random number below 1 is 1
         row = gamma * (QUANTILES + 1) + index
         table = self._radii.reshape(-1)
         return torch.lerp(table[row], table[row + 1], place - index)
@@ -183,7 +183,7 @@ class ClusterScenes:
         centre, rate, radius = (
             torch.from_numpy(values).to(self.device, torch.float32) for values in (scenes.centre, scenes.smooth_rate, scenes.radius)
         )
-        place = (self._frequency * radius[:, None] / OWN_STEP).clamp_max(self._transforms.shape[1] - 1.001)
+        place = (renderer.radial_frequency * radius[:, None] / OWN_STEP).clamp_max(self._transforms.shape[1] - 1.001)
         index, rows = place.long(), self._transforms[torch.from_numpy(scenes.gamma).to(self.device)]
         radial = torch.lerp(rows.gather(1, index), rows.gather(1, index + 1), place - index)
         blur = None if blur is None else torch.from_numpy(blur).to(self.device, torch.float32)

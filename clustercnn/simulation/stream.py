@@ -125,7 +125,8 @@ class MockStream:
             raise ValueError("depth_scatter and noise_correlation must be 0 before a background that holds its noise already")
         self.background = background
         self._clusters = ClusterScenes(space, instrument, star_rates(instrument, self.distance), device=device)
-        self._renderer = Renderer([psf[band] for band in instrument.bands], self.shape, device)
+        psfs = [psf[band] for band in instrument.bands]
+        self._renderer = Renderer(psfs, self.shape, device, smooth_reach=self._clusters.reach)
         detector = Detector.from_instrument(instrument)
         self._exposure, self._sky, self._read_variance = (
             torch.from_numpy(values).to(device, torch.float32) for values in (detector.exposure, detector.sky, detector.read_variance)
