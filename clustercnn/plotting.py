@@ -12,6 +12,7 @@ from astropy import units as u
 __all__ = [
     "color_image",
     "plot_completeness",
+    "plot_history",
     "plot_image",
     "plot_joint",
     "plot_overview",
@@ -260,6 +261,44 @@ def plot_completeness(curves, axes=None):
 
 
 # ----------------------------------------------------------------------------------------------------------- posteriors
+
+
+def plot_history(history, axes=None):
+    """
+    How a training went: losses and the class AUC against the mocks seen.
+
+    Parameters
+    ----------
+    history : `~astropy.table.QTable`
+        Of `ClusterNet.fit <clustercnn.network.ClusterNet.fit>`: ``samples``, ``train_nll`` and, where there was a validation, ``nll`` and ``auc``.
+    axes : sequence of `~matplotlib.axes.Axes`, optional
+        Two panels; default: a new figure.
+
+    Returns
+    -------
+    axes : `~numpy.ndarray` of `~matplotlib.axes.Axes`
+
+    Examples
+    --------
+    >>> from astropy.table import QTable
+    >>> from clustercnn.plotting import plot_history
+    >>> history = QTable({"samples": [1000, 2000], "train_nll": [1.0, -0.5], "nll": [0.4, -0.7], "auc": [0.8, 0.9]})
+    >>> axes = plot_history(history)
+    """
+    import matplotlib.pyplot as plt
+
+    if axes is None:
+        _, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for name, label in (("train_nll", "training"), ("nll", "validation")):
+        if name in history.colnames:
+            axes[0].plot(history["samples"], history[name], label=label)
+    axes[0].legend()
+    axes[0].set(xlabel="mocks seen", ylabel="negative log posterior density")
+    if "auc" in history.colnames:
+        axes[1].plot(history["samples"], 1 - np.asarray(history["auc"]))
+        axes[1].set(yscale="log")
+    axes[1].set(xlabel="mocks seen", ylabel="1 - AUC of the class")
+    return np.asarray(axes)
 
 
 def _density(samples, bounds, cells=64):

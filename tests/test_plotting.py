@@ -175,3 +175,13 @@ def test_plot_overview(images, estimate, matched):
     pairs = QTable({"first": np.array(matched, int), "second": np.array(matched, int)})
     figure = plotting.plot_overview(images, truth, catalog, pairs, estimate[matched])
     figure.canvas.draw()
+
+
+def test_history_of_a_training():
+    history = QTable({"samples": [100, 200, 300], "train_nll": [2.0, 1.0, 0.5], "nll": [1.8, 0.9, 0.6], "auc": [0.7, 0.9, 0.95]})
+    losses, classes = plotting.plot_history(history)
+    curves = {line.get_label(): line.get_ydata().tolist() for line in losses.lines}
+    assert curves == {"training": [2.0, 1.0, 0.5], "validation": [1.8, 0.9, 0.6]}
+    np.testing.assert_allclose(classes.lines[0].get_ydata(), [0.3, 0.1, 0.05])
+    losses, classes = plotting.plot_history(history["samples", "train_nll"])  # without validation
+    assert len(losses.lines) == 1 and not classes.lines
