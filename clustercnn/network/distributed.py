@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import distributed as dist
 
-__all__ = ["broadcast", "distributed", "gathered", "total"]
+__all__ = ["distributed", "from_first", "gathered", "summed"]
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def distributed(device):
         dist.destroy_process_group()
 
 
-def total(values, device):
+def summed(values, device):
     """Sum of a tensor over the processes."""
     values = values.to(device)
     if dist.is_initialized():
@@ -58,7 +58,7 @@ def gathered(values, world):
     return torch.cat(parts)
 
 
-def broadcast(values, world):
+def from_first(values, world):
     """A tensor of the first process, in all of them."""
     if world > 1:
         dist.broadcast(values, 0)

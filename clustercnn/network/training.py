@@ -18,10 +18,7 @@ from tqdm import tqdm
 
 from clustercnn.calibration import auc
 
-from .distributed import broadcast as _broadcast
-from .distributed import distributed
-from .distributed import gathered as _gathered
-from .distributed import total as _sum
+from .distributed import distributed, from_first, gathered, summed
 from .modelfile import read_file, write_file
 
 __all__ = ["TrainingHistory", "train"]
@@ -214,8 +211,8 @@ def train(
                     batch = augmentation(batch, augmentation.numbers(batch_size, numbers.manual_seed(step))[mine])
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * one_cycle((step + 0.5) / steps)
-                loss, parts = loss_of(batch, partial(_sum, device=device))
-                parts = dict(zip(PARTS, _sum(parts, device).tolist(), strict=True))
+                loss, parts = loss_of(batch, partial(summed, device=device))
+                parts = dict(zip(PARTS, summed(parts, device).tolist(), strict=True))
                 if not all(map(math.isfinite, parts.values())):
                     bad = int((~torch.isfinite(batch["pixels"])).flatten(1).any(1).sum())
                     raise FloatingPointError(
@@ -227,7 +224,7 @@ def train(
                 torch.nn.utils.clip_grad_norm_(module.parameters(), CLIP)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-                module.count(_gathered(batch["is_cluster"], world))
+                module.count(gathered(batch["is_cluster"], world))
                 _follow(average, module, step)
                 state["step"] = step = step + 1
                 running.append(parts["nll"])
@@ -258,7 +255,7 @@ def train(
                     began += time.monotonic() - began - state["seconds"]
                 since = None if state["best_row"] is None else len(state["rows"]) - 1 - state["best_row"]
                 tired = None not in (patience, since) and since >= patience
-                stop, tired = (_sum(torch.tensor([float(interrupted.is_set()), float(tired)]), device) > 0).tolist()
+                stop, tired = (summed(torch.tensor([float(interrupted.is_set()), float(tired)]), device) > 0).tolist()
                 over = step == steps or tired
                 if rank == 0 and checkpoint is not None and not over and (stop or time.monotonic() - saved > 60 * checkpoint_minutes):
                     _store(checkpoint, module, average, best, optimizer, state, settings)
@@ -269,7 +266,7 @@ def train(
                     break
 
         # Every process ends with the weights of the first, which alone has looked.
-        final = {name: _broadcast(best.get(name, tensor).to(device), world) for name, tensor in average.state_dict().items()}
+        final = {name: from_first(best.get(name, tensor).to(device), world) for name, tensor in average.state_dict().items()}
         module.load_state_dict(final)
         module.eval()
         if rank == 0 and checkpoint is not None and os.path.exists(checkpoint):
