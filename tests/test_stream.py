@@ -347,6 +347,16 @@ def test_broken_streams(settings, error, message):
         make_stream(**settings)
 
 
+@pytest.mark.parametrize(("parameters", "message"), [
+    (SPACE.parameters[:3], r"space must have \['half_light_radius'\] too"),
+    ([Parameter("age", 1 * u.Myr, 100 * u.Myr), *SPACE.parameters[1:]], "ages of the isochrones, 3.758 to 13335 Myr, but has 1 to 100 Myr"),
+    ([Parameter("age", 10 * u.Myr, 20 * u.Gyr), *SPACE.parameters[1:]], "but has 10 to 20000 Myr"),
+])
+def test_broken_spaces(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        make_stream(space=ParameterSpace(parameters))
+
+
 def test_broken_batches(stream):
     for start, size in [(-1, 4), (0, 0)]:
         with pytest.raises(ValueError, match="start must be 0 or more and size at least 1"):
