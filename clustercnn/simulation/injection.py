@@ -261,7 +261,8 @@ class ClusterInjector:
         rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
             Seed. Image ``i`` depends on it and on ``i`` alone.
         checkpoint : str or `~pathlib.Path`, optional
-            An ECSV file that is written after each image. If it is there, the run goes on where it stopped; give an integer ``rng`` then.
+            An ECSV file that is written after each image. If it is there, the run goes on where it stopped; give an integer ``rng``
+            and the same finder then.
         progress : bool
             Show a progress bar.
 
