@@ -337,6 +337,9 @@ def test_distance_dims():
 @pytest.mark.parametrize(("settings", "error", "message"), [
     ({"positive_fraction": 1.2}, ValueError, "positive_fraction must lie in 0..1, not 1.2"),
     ({"positive_fraction": np.nan}, ValueError, "positive_fraction must lie in 0..1"),
+    ({"depth_scatter": -0.1}, ValueError, "depth_scatter must be 0 dex or more, not -0.1"),
+    ({"depth_scatter": np.nan}, ValueError, "depth_scatter must be 0 dex or more, not nan"),
+    ({"noise_correlation": 0.6}, ValueError, "noise_correlation must lie in 0..0.25, not 0.6"),
     ({"distance": 4.5}, TypeError, "distance must be a Quantity"),
     ({"distance": 4.5 * u.mag}, u.UnitsError, "distance must have a unit"),
     ({"background": BackgroundFields([np.zeros((2, 64, 64))])}, ValueError, "background must have the 3 bands .* not 2"),
