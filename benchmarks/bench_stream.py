@@ -5,8 +5,8 @@ How many labelled mocks a second the training stream makes: the paper's prior be
     python benchmarks/bench_stream.py                 # on the processor: one core, then two workers
     python benchmarks/bench_stream.py --device cuda   # on a GPU
 
-It also times the parts of a chunk one by one and compares them with the floor of each: Fourier transforms of the same grids and random
-numbers of the same kinds, as torch and numpy make them at their fastest.
+It also times the floor: Fourier transforms of the same grids and random numbers of the same kinds alone, as torch and numpy make them
+at their fastest.
 """
 
 import os

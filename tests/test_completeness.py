@@ -197,8 +197,16 @@ def test_a_finished_run_may_be_extended(tmp_path):
 def test_checkpoints_of_another_test(tmp_path, change):
     path, keywords = tmp_path / "test.ecsv", {"n": 3, "finder": nothing, "n_per_image": 3, "rng": 4, "progress": False}
     make_injector().completeness(SMALL, checkpoint=path, **keywords)
-    with pytest.raises(ValueError, match="belongs to a test with other settings, images or seed"):
+    with pytest.raises(ValueError, match="belongs to a test with other settings, images, PSF or seed"):
         make_injector().completeness(SMALL, checkpoint=path, **{**keywords, **change})
+
+
+def test_checkpoints_of_other_images_or_another_psf(tmp_path):
+    path, keywords = tmp_path / "test.ecsv", {"n": 3, "finder": nothing, "n_per_image": 3, "rng": 4, "progress": False}
+    make_injector().completeness(SMALL, checkpoint=path, **keywords)
+    for other in (make_injector(make_images(level=0.02)), ClusterInjector(make_images(), instrument=M83, distance=DISTANCE)):
+        with pytest.raises(ValueError, match="belongs to a test with other settings, images, PSF or seed"):
+            other.completeness(SMALL, checkpoint=path, **keywords)
 
 
 @pytest.mark.filterwarnings("ignore:no candidate above")  # in the field without clusters

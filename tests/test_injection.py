@@ -275,6 +275,20 @@ def test_ages_at_the_ends_of_the_papers_space():
     np.testing.assert_allclose(np.log10(truth["age"].to_value(u.yr)), [6.6, 10.1])
 
 
+@pytest.mark.parametrize("age", [1e5, 10**6.57, 10**10.13])
+def test_ages_without_isochrones_are_refused(age):
+    table = QTable({"age": [age] * u.yr, "a_v": [0] * u.mag, "mass": [1e3] * u.Msun, "half_light_radius": [0.1] * u.arcsec})
+    with pytest.raises(ValueError, match="the isochrones reach from 6.6 to 10.1"):
+        ClusterInjector(make_images(), instrument=M83, psf=PSF).inject(table, [(30, 40)], distance=DISTANCE)
+
+
+def test_tables_must_be_complete():
+    table = SMALL.sample(1, rng=2)
+    table.remove_columns(["a_v", "mass"])
+    with pytest.raises(ValueError, match=r"clusters must have the columns .* but lack \['a_v', 'mass'\]"):
+        ClusterInjector(make_images(), instrument=M83, psf=PSF).inject(table, [(30, 40)], distance=DISTANCE)
+
+
 def test_no_clusters():
     images = make_images(wcs=make_wcs())
     result = ClusterInjector(images, instrument=M83, psf=PSF).inject([], np.zeros((0, 2)), rng=1)

@@ -11,6 +11,7 @@ from scipy.stats import ks_2samp
 
 from clustercnn.instruments import Instrument
 from clustercnn.simulation.population import StarTables
+from clustercnn.simulation.scenes import BRIGHT_STARS
 from clustercnn.stellar import IsochroneGrid, get_imf
 
 PASSBANDS = Instrument.from_name("HST/WFC3/UVIS/M83").passbands
@@ -151,6 +152,20 @@ def test_scatter_of_the_other_stars(tables):
     scale = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose(np.cov((light / scale).T), covariance / np.outer(scale, scale), atol=0.1)
     assert np.all(light >= 0)
+
+
+@pytest.mark.parametrize(("mass", "median", "worst"), [
+    (1e4, [0.001, 0.001, 0.001], [0.001, 0.001, 0.001]),
+    (1e5, [0.04, 0.03, 0.003], [0.47, 0.43, 0.015]),
+    (3e5, [0.15, 0.07, 0.006], [0.99, 0.90, 0.18]),
+])
+def test_limit_of_the_smooth_light(tables, mass, median, worst):
+    """What the page on performance says: the share of the variance of the flux that is in stars which are not drawn."""
+    age = np.arange(len(tables.log_ages))
+    last = tables.entry(age, np.minimum(BRIGHT_STARS / mass, tables.number[:, -1]))
+    smooth, drawn = (np.diagonal(tables.other_covariance[age, i], axis1=1, axis2=2) for i in (last, 0 * last))
+    share = smooth / drawn
+    assert np.all(np.median(share, axis=0) < median) and np.all(share.max(axis=0) < worst)
 
 
 def test_tables_are_ordered(tables):

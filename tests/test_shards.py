@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from small_stream import make_stream
+from small_stream import dark, make_stream
 
 from clustercnn.simulation import MockShards, write_shards
 
@@ -68,16 +68,17 @@ def test_an_interrupted_run_goes_on(stream, tmp_path):
         MockShards(tmp_path)
     source.last = 100
     shards = write_shards(source, 70, tmp_path, 16, progress=False)
-    assert asked == [0, 16, 32, 32, 48, 64]
+    assert asked == [0, 16, 32, 0, 32, 48, 64]  # the first samples once more, to compare
     shards.verify()
     assert_same(shards.batch(0, 70), stream.batch(0, 70))
-    assert write_shards(source, 70, tmp_path, 16, progress=False) and len(asked) == 6
+    assert write_shards(source, 70, tmp_path, 16, progress=False) and len(asked) == 8
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_another_set_is_left_alone(directory):
     for stream, n, size, different in [
         (make_stream(), 71, 32, "samples"), (make_stream(), 70, 16, "shard_size"), (make_stream(2), 70, 32, "contract"),
+        (make_stream(background=dark(40, 50)), 70, 32, "pixels"), (make_stream(psf=None), 70, 32, "pixels"),
     ]:
         with pytest.raises(ValueError, match=rf"holds another set of mocks \(different: {different}\)"):
             stream.write(n, directory, shard_size=size, progress=False)

@@ -338,6 +338,9 @@ def test_distance_dims():
 @pytest.mark.parametrize(("settings", "error", "message"), [
     ({"positive_fraction": 1.2}, ValueError, "positive_fraction must lie in 0..1, not 1.2"),
     ({"positive_fraction": np.nan}, ValueError, "positive_fraction must lie in 0..1"),
+    ({"depth_scatter": -0.1}, ValueError, "depth_scatter must be 0 dex or more, not -0.1"),
+    ({"depth_scatter": np.nan}, ValueError, "depth_scatter must be 0 dex or more, not nan"),
+    ({"noise_correlation": 0.6}, ValueError, "noise_correlation must lie in 0..0.25, not 0.6"),
     ({"distance": 4.5}, TypeError, "distance must be a Quantity"),
     ({"distance": 4.5 * u.mag}, u.UnitsError, "distance must have a unit"),
     ({"background": BackgroundFields([np.zeros((2, 64, 64))])}, ValueError, "background must have the 3 bands .* not 2"),
@@ -346,6 +349,16 @@ def test_distance_dims():
 def test_broken_streams(settings, error, message):
     with pytest.raises(error, match=message):
         make_stream(**settings)
+
+
+@pytest.mark.parametrize(("parameters", "message"), [
+    (SPACE.parameters[:3], r"space must have \['half_light_radius'\] too"),
+    ([Parameter("age", 1 * u.Myr, 100 * u.Myr), *SPACE.parameters[1:]], "ages of the isochrones, 3.758 to 13335 Myr, but has 1 to 100 Myr"),
+    ([Parameter("age", 10 * u.Myr, 20 * u.Gyr), *SPACE.parameters[1:]], "but has 10 to 20000 Myr"),
+])
+def test_broken_spaces(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        make_stream(space=ParameterSpace(parameters))
 
 
 def test_broken_batches(stream):

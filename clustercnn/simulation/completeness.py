@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """Completeness: the artificial-cluster test, image by image, and its curves."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def artificial_cluster_test(injector, prior, n, finder, *, distance, n_per_image
         "distance_mpc": None if distance is None else as_quantity(distance, u.Mpc, "distance").value,
         "instrument": injector.instrument.to_dict(),
         "shape": list(images.shape),
+        "pixels_and_psf": _fingerprint(injector),
         "n_per_image": n_per_image,
         "tolerance_pixels": float(tolerance.value),
         "seed": [str(seed.entropy), str(seed.spawn_key)],
@@ -80,6 +82,14 @@ def artificial_cluster_test(injector, prior, n, finder, *, distance, n_per_image
     return vstack(tables, metadata_conflicts="silent")
 
 
+def _fingerprint(injector):
+    """Hash of the middle row of the images and of the PSFs."""
+    middle = injector.images.shape[0] // 2
+    row = injector.images.to_array(section=(slice(middle, middle + 1), slice(None)), nan="mask")
+    arrays = [row, *(injector.psf[band].data for band in injector.instrument.bands)]
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+
+
 def _positions(found, images):
     """Detections as (n, 2) pixels; None, as photutils says it, is none."""
     return np.empty((0, 2)) if found is None else images.pixel_positions(found)
@@ -91,7 +101,7 @@ def _finished(checkpoint, test, n):
         return []
     table = QTable.read(checkpoint, format="ascii.ecsv")
     if json.loads(table.meta.pop("test", "null")) != json.loads(json.dumps(test)):
-        raise ValueError(f"{checkpoint} belongs to a test with other settings, images or seed; remove it or take another file")
+        raise ValueError(f"{checkpoint} belongs to a test with other settings, images, PSF or seed; remove it or take another file")
     if len(table) > n:
         raise ValueError(f"n must be at least the {len(table)} clusters that {checkpoint} holds already, not {n}")
     # The last image of a run that was to be shorter has fewer clusters: it is done again.

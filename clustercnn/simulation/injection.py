@@ -26,6 +26,8 @@ __all__ = ["ClusterInjector", "InjectionResult"]
 
 RATE = u.electron / u.s
 POWERS = {StdDevUncertainty: 1, VarianceUncertainty: 2, InverseVariance: -2}  # of the pixels' unit
+COLUMNS = ("age", "a_v", "mass", "half_light_radius")  # of a table of clusters
+HALF_STEP = 10**0.026  # ratio of ages, half a step of the shipped isochrones and a bit
 FURTHER_COLUMNS = ("metallicity", "profile", "gamma", "ellipticity", "position_angle")  # of a cluster, where a table has them
 
 
@@ -125,7 +127,7 @@ class ClusterInjector:
         Raises
         ------
         ValueError
-            If there are not as many positions as clusters, a distance is missing, the unit of the images needs what the instrument does
+            If there are not as many positions as clusters, a distance or a column of the table is missing, the unit of the images needs what the instrument does
             not have, or whole numbers are to be written to a file.
         TypeError
             If the uncertainties are of a kind that cannot be turned into a variance.
@@ -147,6 +149,8 @@ class ClusterInjector:
             raise ValueError(
                 "distance must be given when the clusters come as a table, here or to ClusterInjector, such as distance=4.5 * u.Mpc"
             )
+        if from_table and (missing := [name for name in COLUMNS if name not in clusters.colnames]):
+            raise ValueError(f"clusters must have the columns {COLUMNS}, but lack {missing}")
         if len(clusters) != len(xy):
             raise ValueError(f"positions must be as many as the clusters, {len(clusters)}, not {len(xy)}")
         limits = None if saturation is None else self._rate_limits(saturation)
@@ -257,7 +261,8 @@ class ClusterInjector:
         rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
             Seed. Image ``i`` depends on it and on ``i`` alone.
         checkpoint : str or `~pathlib.Path`, optional
-            An ECSV file that is written after each image. If it is there, the run goes on where it stopped; give an integer ``rng`` then.
+            An ECSV file that is written after each image. If it is there, the run goes on where it stopped; give an integer ``rng``
+            and the same finder then.
         progress : bool
             Show a progress bar.
 
@@ -363,8 +368,10 @@ def _prepared(ccd, with_mask):
 
 
 def _draw(row, distance, rng):
-    # Spaces reach half a step beyond the ages of the shipped grid, where the isochrone at its end is the nearest.
+    age = as_quantity(row["age"], u.yr, "age")
+    # Spaces reach half a step beyond the ages of the shipped grid, where the isochrone at its end is the nearest; others are refused.
     youngest, oldest = 10 ** IsochroneGrid.default().log_ages[[0, -1]] * u.yr
-    age = np.clip(as_quantity(row["age"], u.yr, "age"), youngest, oldest)
+    if youngest / HALF_STEP < age < oldest * HALF_STEP:
+        age = np.clip(age, youngest, oldest)
     further = {name: row[name] for name in FURTHER_COLUMNS if name in row.colnames}
     return SyntheticCluster(row["mass"], age, row["half_light_radius"], row["a_v"], distance=distance, rng=rng, **further)

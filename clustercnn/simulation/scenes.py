@@ -79,7 +79,7 @@ class ClusterScenes:
     Parameters
     ----------
     space : `~clustercnn.parameters.ParameterSpace`
-        With age, a_v, mass and half_light_radius.
+        With age, a_v, mass and half_light_radius (an angle); ages no more than half a step beyond the isochrones.
     instrument : `~clustercnn.instruments.Instrument`
         Bands, pixel scale, zero points.
     rates : `~numpy.ndarray`
@@ -88,12 +88,27 @@ class ClusterScenes:
         As in `~clustercnn.simulation.population.StarTables`.
     device : str or `~torch.device`
         Where stars are drawn.
+
+    Raises
+    ------
+    ValueError
+        If the space lacks one of the four, or there are no isochrones for its ages.
     """
 
     def __init__(self, space, instrument, rates, metallicity=0.0, isochrones=None, imf="kroupa", device="cpu"):
+        if missing := [name for name in ("age", "a_v", "mass", "half_light_radius") if name not in space.names]:
+            raise ValueError(f"space must have {missing} too, not only {space.names}")
         self.space = space
         self.device = torch.device(device)
         self.tables = StarTables(instrument.passbands, metallicity, isochrones, imf, device)
+        log_ages = self.tables.log_ages
+        youngest, oldest = (10 ** (1.5 * end - 0.5 * inner) for end, inner in (log_ages[[0, 1]], log_ages[[-1, -2]]))
+        lower, upper = (age.to_value("yr") for age in (space["age"].lower, space["age"].upper))
+        if lower < youngest * (1 - 1e-6) or upper > oldest * (1 + 1e-6):
+            raise ValueError(
+                f"space must keep to the ages of the isochrones, {youngest / 1e6:.4g} to {oldest / 1e6:.5g} Myr, "
+                f"but has {lower / 1e6:.4g} to {upper / 1e6:.5g} Myr"
+            )
         self.rates = rates
         self.extinction = band_extinction(instrument.passbands)
         self.pixel_scale = instrument.pixel_scale.to_value("arcsec / pix")

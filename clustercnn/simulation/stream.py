@@ -58,7 +58,7 @@ class MockStream:
     depth_scatter : float
         Each band of each stamp is exposed longer or shorter by up to this many dex, for networks that must not know the depth.
     noise_correlation : float
-        Each stamp's noise is correlated between neighbouring pixels by up to this much, see `Detector.expose`.
+        Each stamp's noise is correlated between neighbouring pixels by up to this much, 0 to 0.25, see `Detector.expose`.
     device : str or `~torch.device`
         Where all of it is done, and where the batches are: ``"cpu"`` or ``"cuda"``.
 
@@ -93,6 +93,10 @@ class MockStream:
     ):
         if not 0.0 <= positive_fraction <= 1.0:
             raise ValueError(f"positive_fraction must lie in 0..1, not {positive_fraction}")
+        if not 0.0 <= depth_scatter < np.inf:
+            raise ValueError(f"depth_scatter must be 0 dex or more, not {depth_scatter}")
+        if not 0.0 <= noise_correlation <= 0.25:
+            raise ValueError(f"noise_correlation must lie in 0..0.25, not {noise_correlation}")
         self.device = torch.device(device)
         if self.device.type not in CHUNKS:
             raise ValueError(f"device must be one of {tuple(CHUNKS)}, not {device!r}")
@@ -193,7 +197,8 @@ class MockStream:
         Returns
         -------
         batches : `~torch.utils.data.IterableDataset`
-            Of dicts as from `batch`. In a loader with ``batch_size=None`` they come in the same order for any number of workers.
+            Of dicts as from `batch`. In a loader with ``batch_size=None`` they come in the same order for any number of workers; a
+            stream on a GPU takes none.
 
         Examples
         --------
