@@ -8,6 +8,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
+from .densities import find_peaks, information, shortest_interval, smoothed_histogram
 from .files import whole_file
 
 __all__ = ["FLAGS", "ClusterEstimate"]
@@ -106,6 +107,48 @@ class ClusterEstimate:
         chosen.effective_sample_size = self.effective_sample_size[item]
         return chosen
 
+    @classmethod
+    def concatenate(cls, estimates):
+        """
+        The sources of several estimates, one after the other.
+
+        Parameters
+        ----------
+        estimates : sequence of `ClusterEstimate`
+            With the same space and number of draws; with `p_cluster` and visibility all of them or none.
+
+        Returns
+        -------
+        estimate : `ClusterEstimate`
+            With the provenance of the first.
+
+        Raises
+        ------
+        ValueError
+            If there are none, or they differ.
+        """
+        estimates = list(estimates)
+        if not estimates:
+            raise ValueError("estimates must hold at least one ClusterEstimate")
+        first = estimates[0]
+        for other in estimates[1:]:
+            for what, mine, its in (
+                ("space", first.space, other.space),
+                ("number of draws", first.draws.shape[1], other.draws.shape[1]),
+                ("p_cluster", first.p_cluster is None, other.p_cluster is None),
+                ("visibility", first.visibility_draws is None, other.visibility_draws is None),
+            ):
+                if mine != its:
+                    raise ValueError(f"estimates must agree in their {what}")
+
+        def joined(name):
+            parts = [getattr(estimate, name) for estimate in estimates]
+            return None if parts[0] is None else np.concatenate(parts)
+
+        whole = cls(joined("draws"), first.space, joined("p_cluster"), joined("visibility_draws"), joined("flags"), first.meta)
+        whole.effective_sample_size = joined("effective_sample_size")
+        return whole
+
     @property
     def age(self):
         """Posterior median of the age, Quantity (n,)."""
@@ -153,9 +196,25 @@ class ClusterEstimate:
             return u.Quantity(np.quantile(self.visibility_draws, q, axis=1).astype(float))
         return self._parameter(name).from_coordinate(np.quantile(self._draws(name), q, axis=1))
 
-    def interval(self, name, level=0.68):
+    def mean(self, name):
         """
-        Equal-tailed credible interval.
+        Mean of the marginal posterior along its coordinate: of a logarithmic parameter the geometric mean.
+
+        Parameters
+        ----------
+        name : str
+            A parameter.
+
+        Returns
+        -------
+        value : `~astropy.units.Quantity`
+            Shape (n,).
+        """
+        return self._parameter(name).from_coordinate(self._draws(name).mean(axis=1, dtype=float))
+
+    def interval(self, name, level=0.68, kind="equal-tailed"):
+        """
+        Credible interval.
 
         Parameters
         ----------
@@ -163,6 +222,8 @@ class ClusterEstimate:
             A parameter, or ``"visibility"``.
         level : float
             Probability inside, between 0 and 1.
+        kind : {'equal-tailed', 'highest-density'}
+            With as much probability below as above; or the shortest one along the coordinate (of the visibility: of its logarithm).
 
         Returns
         -------
@@ -171,7 +232,13 @@ class ClusterEstimate:
         """
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1, not {level}")
-        return self.quantile(name, 0.5 - level / 2), self.quantile(name, 0.5 + level / 2)
+        if kind == "equal-tailed":
+            return self.quantile(name, 0.5 - level / 2), self.quantile(name, 0.5 + level / 2)
+        if kind != "highest-density":
+            raise ValueError(f"kind must be 'equal-tailed' or 'highest-density', not {kind!r}")
+        if name == "visibility" and self.visibility_draws is not None:
+            return tuple(u.Quantity(np.exp(end)) for end in shortest_interval(np.log(self.visibility_draws.astype(float)), level))
+        return tuple(self._parameter(name).from_coordinate(end) for end in shortest_interval(self._draws(name), level))
 
     def p_cluster_at(self, prior_odds):
         """
@@ -269,7 +336,7 @@ class ClusterEstimate:
         ]
         return *edges, density
 
-    def modes(self, name):
+    def modes(self, name, return_weights=False):
         """
         Peaks of the marginal posterior, the one with most probability first.
 
@@ -277,11 +344,15 @@ class ClusterEstimate:
         ----------
         name : str
             A parameter.
+        return_weights : bool
+            Whether to return the probability of each peak as well.
 
         Returns
         -------
         modes : list of `~astropy.units.Quantity`
             One array of at least one mode per source.
+        weights : list of `~numpy.ndarray`
+            With ``return_weights``: what each peak holds, up to the valleys beside it; their sum is 1.
 
         Notes
         -----
@@ -292,7 +363,9 @@ class ClusterEstimate:
         """
         parameter = self._parameter(name)
         centers = np.linspace(*parameter.bounds, 2 * _CELLS + 1)[1::2]
-        return [parameter.from_coordinate(centers[peaks]) for peaks in self._peaks(name)]
+        found = self._peaks(name)
+        modes = [parameter.from_coordinate(centers[peaks]) for peaks, _ in found]
+        return (modes, [np.array(weights) for _, weights in found]) if return_weights else modes
 
     def morphology(self, name):
         """
@@ -311,8 +384,52 @@ class ClusterEstimate:
         """
         lower, upper = self._parameter(name).bounds
         low, high = np.quantile(self._draws(name), [0.16, 0.84], axis=1)
-        several = np.array([len(peaks) > 1 for peaks in self._peaks(name)], dtype=bool)
+        several = np.array([len(peaks) > 1 for peaks, _ in self._peaks(name)], dtype=bool)
         return np.where(several, "multimodal", np.where(high - low > 0.25 * (upper - lower), "extended", "unimodal"))
+
+    def correlation(self, a, b):
+        """
+        Linear correlation of the draws of two parameters along their coordinates.
+
+        Parameters
+        ----------
+        a, b : str
+            The parameters.
+
+        Returns
+        -------
+        correlation : `~numpy.ndarray`
+            Between -1 and 1, shape (n,); NaN where all draws of one are the same.
+        """
+        first, second = (self._draws(name) - self._draws(name).mean(axis=1, keepdims=True, dtype=float) for name in (a, b))
+        product, power = (first * second).sum(axis=1), (first**2).sum(axis=1) * (second**2).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            return product / np.sqrt(power)
+
+    def information_gain(self, names=None):
+        """
+        What the posterior has learned over the flat prior of the space, in bits.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            Parameters whose joint posterior is meant. Default: all.
+
+        Returns
+        -------
+        bits : `~numpy.ndarray`
+            Kullback-Leibler divergence of the posterior from the prior, by nearest neighbours among the draws
+            (`clustercnn.densities.information`), to about 0.1 bits with 200 draws. Draws that are copies of one another, as after
+            `reweight`, count once. NaN where there are less than 8 different ones. Shape (n,).
+        """
+        names = self.space.names if names is None else tuple(names)
+        columns = [self.space.names.index(self._parameter(name).name) for name in names]
+        bits = np.full(len(self), np.nan)
+        for i, draws in enumerate(np.clip(self.space.to_unit(self.draws.astype(float))[:, :, columns], 0, 1)):
+            different = np.unique(draws, axis=0)
+            if len(different) >= 8:
+                bits[i] = information(different)
+        return bits
 
     def reweight(self, prior, rng=0):
         """
@@ -485,40 +602,9 @@ class ClusterEstimate:
         return cell, (upper - lower) / bins, bins
 
     def _peaks(self, name):
-        """Cells of the modes of each source; see `modes`."""
-        from scipy.ndimage import gaussian_filter1d
-
-        _, density = self.marginal(name, _CELLS)
-        low, high = np.quantile(self._draws(name), [0.16, 0.84], axis=1)
-        lower, upper = self._parameter(name).bounds
-        spread = 0.5 * (high - low) / (upper - lower) * _CELLS
-        smoothing = np.maximum(0.9 * spread * self.draws.shape[1] ** -0.2, 0.7)
-        return [_find_peaks(gaussian_filter1d(d, s, mode="reflect")) for d, s in zip(density, smoothing, strict=True)]
-
-
-def _find_peaks(density):
-    """
-    Indices of the peaks of a density that are set apart, the heaviest first.
-
-    Starts with every local maximum and takes away, again and again, the one that stands out least, until all that are
-    left are divided by valleys of half their height and hold 10 % of the whole.
-    """
-    padded = np.concatenate(([-1.0], density, [-1.0]))
-    peaks = list(np.flatnonzero((padded[1:-1] > padded[:-2]) & (padded[1:-1] >= padded[2:]) & (density > 0)))
-    while True:
-        # Each peak owns the cells up to the lowest point on the way to the next one.
-        valleys = [a + int(np.argmin(density[a : b + 1])) for a, b in zip(peaks[:-1], peaks[1:], strict=True)]
-        edges = [0, *valleys, len(density)]
-        weight = [density[a:b].sum() / density.sum() for a, b in zip(edges[:-1], edges[1:], strict=True)]
-        shallow = [
-            max([density[v] for v in valleys[max(i - 1, 0) : i + 1]], default=0.0) / density[peak]
-            for i, peak in enumerate(peaks)
-        ]
-        worst = [i for i in range(len(peaks)) if shallow[i] > 0.5 or weight[i] < 0.1]
-        if len(peaks) == 1 or not worst:
-            return [peak for _, peak in sorted(zip(weight, peaks, strict=True), reverse=True)]
-        # The lowest of the offenders goes, so that the main peak stays.
-        del peaks[min(worst, key=lambda i: density[peaks[i]])]
+        """Cells and weights of the modes of each source; see `modes`."""
+        unit = self.space.to_unit(self.draws)[:, :, self.space.names.index(name)]
+        return [find_peaks(density) for density in smoothed_histogram(unit, _CELLS)]
 
 
 def _array(values, shape, dtype, name):

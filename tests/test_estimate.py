@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.table import QTable
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clustercnn.estimate import FLAGS, ClusterEstimate
 from clustercnn.parameters import ParameterSpace
@@ -221,3 +223,115 @@ def test_needs_no_torch():
         "import sys, clustercnn.estimate, clustercnn.calibration as c; assert not {'torch', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_means_are_along_the_coordinate(full):
+    """Geometric of ages and masses, arithmetic of A_V."""
+    for i, name in enumerate(SPACE.names):
+        expected = SPACE[name].from_coordinate(full.draws[:, :, i].mean(axis=1, dtype=float))
+        assert u.allclose(full.mean(name), expected)
+    with pytest.raises(ValueError, match="name must be one of"):
+        full.mean("visibility")
+
+
+@given(st.floats(0.1, 0.95), st.integers(0, 1000))
+def test_highest_density_is_the_shortest(level, seed):
+    """Never wider than the interval of equal tails, around the peak, and with the probability that it says."""
+    rng = np.random.default_rng(seed)
+    unit = rng.beta(1.2, 6.0, (5, 400, 4))  # leaning to one side
+    estimate = ClusterEstimate(SPACE.from_unit(unit), SPACE, visibility=np.exp(unit[..., 0]))
+    for name in (*SPACE.names, "visibility"):
+        (low, high), (left, right) = (estimate.interval(name, level, kind) for kind in ("highest-density", "equal-tailed"))
+        draws = estimate.visibility_draws if name == "visibility" else SPACE.from_coordinates(estimate.draws)[name]
+        inside = ((draws >= low[:, None] * (1 - 1e-6)) & (draws <= high[:, None] * (1 + 1e-6))).mean(axis=1)
+        assert np.all(inside >= level - 1e-9) and np.all(inside < level + 0.03)
+
+        def width(a, b):
+            return np.log(b / a).value if name != "a_v" else (b - a).value
+
+        assert np.all(width(low, high) <= width(left, right) * 1.02 + 1e-6)
+
+
+def test_kinds_of_intervals(full):
+    with pytest.raises(ValueError, match="kind must be 'equal-tailed' or 'highest-density', not 'central'"):
+        full.interval("age", 0.68, "central")
+
+
+@given(st.floats(0.05, 0.95), st.sampled_from(SPACE.names))
+def test_intervals_contain_medians(level, name):
+    estimate = gaussian(seed=3)
+    for kind in ("equal-tailed", "highest-density"):
+        low, high = estimate.interval(name, level, kind)
+        assert np.all(low <= high)
+        if kind == "equal-tailed":
+            middle = estimate.quantile(name, 0.5)
+            assert np.all((low <= middle) & (middle <= high))
+
+
+def test_weights_of_modes():
+    estimate = mixture([0.3, 0.7], [0.2, 0.7], 0.03, n=50, k=1000)
+    modes, weights = estimate.modes("age", return_weights=True)
+    assert [len(peaks) for peaks in modes] == [2] * 50
+    assert np.mean([weight[0] for weight in weights]) == pytest.approx(0.7, abs=0.02)
+    assert all(sum(weight) == pytest.approx(1) for weight in weights)
+    assert all(u.allclose(a, b) for a, b in zip(modes, estimate.modes("age"), strict=True))
+
+
+def test_correlation():
+    rng = np.random.default_rng(2)
+    first, noise = rng.normal(0.5, 0.05, (2, 3, 5000))
+    unit = np.full((3, 5000, 4), 0.5)
+    unit[..., 0], unit[..., 1] = first, 0.5 - 0.8 * (first - 0.5) + 0.6 * (noise - 0.5)
+    estimate = ClusterEstimate(SPACE.from_unit(unit), SPACE)
+    assert estimate.correlation("age", "a_v") == pytest.approx(-0.8 * np.ones(3), abs=0.03)
+    assert estimate.correlation("age", "age") == pytest.approx(np.ones(3))
+    assert np.isnan(estimate.correlation("age", "mass")).all()  # which does not vary
+
+
+def test_information_gain():
+    """Nothing from the prior, one bit from a half of it, and what a Gaussian has."""
+    rng = np.random.default_rng(5)
+    unit = rng.random((20, 400, 4))
+    assert abs(ClusterEstimate(SPACE.from_unit(unit), SPACE).information_gain().mean()) < 0.05
+    unit[..., 2] *= 0.5
+    half = ClusterEstimate(SPACE.from_unit(unit), SPACE)
+    assert half.information_gain().mean() == pytest.approx(1, abs=0.15)  # neighbourhoods reach over the sharp edge
+    assert half.information_gain(["mass"]).mean() == pytest.approx(1, abs=0.1)
+    assert abs(half.information_gain(["age", "a_v"]).mean()) < 0.05
+    narrow = gaussian(n=20, k=400, width=0.05)
+    assert narrow.information_gain().mean() == pytest.approx(-4 * np.log2(0.05 * np.sqrt(2 * np.pi * np.e)), abs=0.2)
+    copies = ClusterEstimate(np.repeat(narrow.draws[:, :5], 80, axis=1), SPACE)
+    assert np.isnan(copies.information_gain()).all()
+    resampled = ClusterEstimate(np.repeat(narrow.draws[:, :200], 2, axis=1), SPACE)
+    assert resampled.information_gain().mean() == pytest.approx(narrow.information_gain().mean(), abs=0.2)
+
+
+def test_concatenation_undoes_slicing(full):
+    whole = ClusterEstimate.concatenate([full[:1], full[1:3], full[3:]])
+    for name in ("draws", "p_cluster", "visibility_draws", "flags", "effective_sample_size"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(full, name))
+    assert whole.space == full.space and whole.meta == full.meta
+    bare = gaussian()
+    assert ClusterEstimate.concatenate([bare, bare]).p_cluster is None
+    for others, message in [
+        ([], "at least one"), ([full, bare], "agree in their p_cluster"), ([bare, gaussian(k=10)], "agree in their number of draws"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            ClusterEstimate.concatenate(others)
+
+
+@given(st.integers(0, 3), st.integers(0, 4))
+def test_slices_commute_with_summaries(start, length):
+    estimate = gaussian(seed=4)
+    part = slice(start, start + length)
+    for name in SPACE.names:
+        np.testing.assert_array_equal(estimate[part].quantile(name, 0.3), estimate.quantile(name, 0.3)[part])
+        shortest, of_all = (some.interval(name, 0.5, "highest-density")[0] for some in (estimate[part], estimate))
+        np.testing.assert_array_equal(shortest, of_all[part])
+
+
+def test_reweighting_to_the_same_prior_changes_nothing(full):
+    same = full.reweight(SPACE)
+    np.testing.assert_array_equal(np.sort(same.draws, axis=1), np.sort(full.draws, axis=1))
+    np.testing.assert_allclose(same.effective_sample_size, full.effective_sample_size)
+    np.testing.assert_array_equal(same.flags, full.flags)
