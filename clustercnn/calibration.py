@@ -3,8 +3,9 @@
 
 import numpy as np
 from astropy.table import QTable
+from scipy.stats import binom
 
-__all__ = ["auc", "coverage", "reliability", "sbc_ranks"]
+__all__ = ["auc", "calibration_error", "coverage", "pit", "rank_histogram", "reliability", "sbc_ranks", "tarp"]
 
 
 def sbc_ranks(draws, truth):
@@ -39,6 +40,148 @@ def sbc_ranks(draws, truth):
     return (draws < truth[:, None]).sum(axis=1)
 
 
+def rank_histogram(draws, truth, bins=20, level=0.99):
+    """
+    Histogram of the ranks of `sbc_ranks`, with the band that a calibrated posterior keeps to.
+
+    Parameters
+    ----------
+    draws, truth : array_like
+        As in `sbc_ranks`, of one parameter: shapes (n, k) and (n,).
+    bins : int
+        Number of bins, at most k + 1.
+    level : float
+        Probability of the band, for each bin by itself.
+
+    Returns
+    -------
+    table : `~astropy.table.QTable`
+        One row per bin: ``rank`` (its middle as a share of k), ``count``, and ``low`` and ``high`` of the band.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clustercnn.calibration import rank_histogram
+    >>> rng = np.random.default_rng(1)
+    >>> table = rank_histogram(rng.random((1000, 99)), rng.random(1000), bins=10)
+    >>> bool(np.all((table["count"] >= table["low"]) & (table["count"] <= table["high"])))
+    True
+    """
+    ranks = sbc_ranks(draws, truth)
+    if ranks.ndim != 1:
+        raise ValueError("draws and truth must be of one parameter")
+    k, n = np.shape(draws)[1], len(ranks)
+    if not 1 <= bins <= k + 1:
+        raise ValueError(f"bins must lie between 1 and the number of ranks, {k + 1}, not {bins}")
+    edges = np.linspace(0, k + 1, bins + 1)
+    count, _ = np.histogram(ranks + 0.5, edges)
+    # A bin holds more or fewer whole ranks where bins do not divide them.
+    share = np.diff(np.ceil(edges - 0.5)) / (k + 1)
+    low, high = binom.interval(level, n, share)
+    return QTable({"rank": (edges[1:] + edges[:-1]) / 2 / (k + 1), "count": count, "low": low, "high": high})
+
+
+def pit(estimate, truth, name, rng=0):
+    """
+    Probability integral transform: the share of the posterior below the truth.
+
+    Parameters
+    ----------
+    estimate : `~clustercnn.estimate.ClusterEstimate`
+        Posterior draws of n sources.
+    truth : `~astropy.units.Quantity`
+        Of one parameter, shape (n,).
+    name : str
+        The parameter.
+    rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
+        Breaks the ties between ranks.
+
+    Returns
+    -------
+    values : `~numpy.ndarray`
+        In 0..1, shape (n,); uniform for a calibrated posterior.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clustercnn.calibration import pit
+    >>> from clustercnn.estimate import ClusterEstimate
+    >>> from clustercnn.parameters import ParameterSpace
+    >>> space = ParameterSpace.paper()
+    >>> rng = np.random.default_rng(1)
+    >>> prior = ClusterEstimate(space.from_unit(rng.random((2000, 100, 4))), space)
+    >>> print(f"{pit(prior, space.sample(2000, rng)['age'], 'age').mean():.1f}")
+    0.5
+    """
+    coordinates = estimate.space[name].to_coordinate(truth)
+    draws = estimate.draws[:, :, estimate.space.names.index(name)]
+    ranks = sbc_ranks(draws, coordinates)
+    return (ranks + np.random.default_rng(rng).random(len(ranks))) / (draws.shape[1] + 1)
+
+
+def tarp(estimate, truth, levels=None, rng=0):
+    """
+    Joint coverage of all parameters, by distances to random points (tests of accuracy with random points).
+
+    Parameters
+    ----------
+    estimate : `~clustercnn.estimate.ClusterEstimate`
+        Posterior draws of n sources.
+    truth : `~astropy.table.QTable` or mapping
+        A Quantity of length n per parameter.
+    levels : array_like, optional
+        Credibilities. Default: 0.05, 0.1 ... 0.95.
+    rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
+        Source of the random points.
+
+    Returns
+    -------
+    table : `~astropy.table.QTable`
+        One row per level: ``level``, ``coverage`` (the share of sources whose truth lies nearer to their random point than that share of the
+        draws), ``error`` (binomial, one sigma, at the nominal level), ``deviation`` = (coverage - level) / error.
+
+    Notes
+    -----
+    Distances are Euclidean in the unit cube of the space; the points are drawn from the prior. Coverage above the level in the middle
+    and below it at the ends, or the reverse, tells of posteriors that are too wide or too narrow; all above or all below, of a bias.
+
+    References
+    ----------
+    Lemos et al. 2023, https://arxiv.org/abs/2302.03026
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clustercnn.calibration import tarp
+    >>> from clustercnn.estimate import ClusterEstimate
+    >>> from clustercnn.parameters import ParameterSpace
+    >>> space = ParameterSpace.paper()
+    >>> rng = np.random.default_rng(1)
+    >>> table = tarp(ClusterEstimate(space.from_unit(rng.random((500, 100, 4))), space), space.sample(500, rng=rng))
+    >>> bool(np.all(np.abs(table["deviation"]) < 4))
+    True
+    """
+    levels = np.arange(1, 20) / 20 if levels is None else np.asarray(levels, dtype=float)
+    if levels.ndim != 1 or not np.all((levels > 0) & (levels < 1)):
+        raise ValueError(f"levels must lie between 0 and 1, not {levels}")
+    rng = np.random.default_rng(rng)
+    unit, true = (estimate.space.to_unit(values) for values in (estimate.draws, _coordinates(estimate, truth)))
+    points = rng.random(true.shape)
+    of_draws = np.linalg.norm(unit - points[:, None], axis=-1)
+    nearer = (of_draws < np.linalg.norm(true - points, axis=-1)[:, None]).sum(axis=1)
+    share = (nearer + rng.random(len(nearer))) / (unit.shape[1] + 1)
+    found = (share[:, None] < levels).mean(axis=0)
+    error = np.sqrt(levels * (1 - levels) / len(share))
+    return QTable({"level": levels, "coverage": found, "error": error, "deviation": (found - levels) / error})
+
+
+def _coordinates(estimate, truth):
+    coordinates = estimate.space.to_coordinates(truth)
+    if coordinates.shape != (len(estimate), len(estimate.space)):
+        raise ValueError(f"truth must hold {len(estimate)} values per parameter, not {coordinates.shape[:-1]}")
+    return coordinates
+
+
 def coverage(estimate, truth, levels=(0.68, 0.95)):
     """
     How often equal-tailed intervals hold the truth.
@@ -71,10 +214,7 @@ def coverage(estimate, truth, levels=(0.68, 0.95)):
     >>> bool(np.all(np.abs(table["deviation"]) < 4))
     True
     """
-    space = estimate.space
-    coordinates = space.to_coordinates(truth)
-    if coordinates.shape != (len(estimate), len(space)):
-        raise ValueError(f"truth must hold {len(estimate)} values per parameter, not {coordinates.shape[:-1]}")
+    space, coordinates = estimate.space, _coordinates(estimate, truth)
     rows = []
     for i, name in enumerate(space.names):
         for level in levels:
@@ -157,3 +297,49 @@ def reliability(p, label, bins=10):
         mean = p[here].mean()
         rows.append((mean, label[here].mean(), np.sqrt(max(mean * (1 - mean), 1e-12) / n), n))
     return QTable(rows=rows, names=("p", "fraction", "error", "n"))
+
+
+def calibration_error(p, label, bins=10, n=400, level=0.95, rng=0):
+    """
+    Expected calibration error of a probability, and what chance alone would make of it.
+
+    Parameters
+    ----------
+    p, label, bins
+        As in `reliability`.
+    n : int
+        How many times labels are drawn at random from ``p``, for the limit.
+    level : float
+        Probability of the limit.
+    rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
+        Source of these labels.
+
+    Returns
+    -------
+    error : float
+        Mean of ``|fraction - p|`` over the bins, weighted by how much they hold.
+    limit : float
+        Which a probability that means what it says exceeds with the probability ``1 - level`` only, for so many labels.
+
+    References
+    ----------
+    Naeini et al. 2015, AAAI 29, 2901; Brocker & Smith 2007, Weather and Forecasting 22, 651.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clustercnn.calibration import calibration_error
+    >>> p = np.full(1000, 0.7)
+    >>> error, limit = calibration_error(p, np.arange(1000) < 500)
+    >>> print(f"{error:.1f} {error > limit}")
+    0.2 True
+    """
+    error = _calibration_error(p, label, bins)
+    rng = np.random.default_rng(rng)
+    chance = [_calibration_error(p, rng.random(len(p)) < p, bins) for _ in range(n)]
+    return error, float(np.quantile(chance, level))
+
+
+def _calibration_error(p, label, bins):
+    table = reliability(p, label, bins)
+    return float((np.abs(table["fraction"] - table["p"]) * table["n"]).sum() / table["n"].sum())

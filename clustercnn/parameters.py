@@ -7,7 +7,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
-__all__ = ["Parameter", "ParameterSpace", "as_quantity", "positive_quantity"]
+__all__ = ["Parameter", "ParameterSpace", "as_quantity", "positive_quantity", "power_law"]
 
 
 def as_quantity(value, unit, name):
@@ -332,3 +332,44 @@ class ParameterSpace:
     def from_dict(cls, description):
         """The space that `to_dict` described."""
         return cls([Parameter.from_dict(parameter) for parameter in description["parameters"]])
+
+
+def power_law(parameter, slope):
+    """
+    A prior for `ClusterEstimate.reweight <clustercnn.estimate.ClusterEstimate.reweight>`: a power law of one parameter.
+
+    Parameters
+    ----------
+    parameter : `Parameter`
+        Such as ``space["mass"]``.
+    slope : float
+        Of the number of clusters per unit of the parameter: -2 is the mass function of young clusters, 0 of ages is a constant rate of
+        formation, -1 of ages a tenth of the clusters left after each decade.
+
+    Returns
+    -------
+    prior : callable
+        Of a mapping from name to Quantity; its density relative to the flat prior.
+
+    Raises
+    ------
+    ValueError
+        If the density is infinite at the lower bound.
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>> from clustercnn.parameters import ParameterSpace, power_law
+    >>> prior = power_law(ParameterSpace.paper()["mass"], -2)
+    >>> float(prior({"mass": 1e5 * u.Msun}) / prior({"mass": 1e4 * u.Msun})).__round__(3)  # per dex
+    0.1
+    """
+    power = slope + 1 if parameter.scale == "log" else slope
+    if power < 0 and parameter.lower.value <= 0:
+        raise ValueError(f"{parameter.name} may be 0, where a power law with a slope of {slope} is infinite")
+    scale = parameter.upper
+
+    def prior(values):
+        return (values[parameter.name] / scale).to_value(u.one) ** power
+
+    return prior

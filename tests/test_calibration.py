@@ -3,8 +3,9 @@
 
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
-from clustercnn.calibration import auc, coverage, reliability, sbc_ranks
+from clustercnn.calibration import auc, calibration_error, coverage, pit, rank_histogram, reliability, sbc_ranks, tarp
 from clustercnn.estimate import ClusterEstimate
 from clustercnn.parameters import ParameterSpace
 
@@ -70,3 +71,64 @@ def test_reliability():
     assert np.any(np.abs(skewed["fraction"] - skewed["p"]) > 10 * skewed["error"])
     with pytest.raises(ValueError, match="between 0 and 1"):
         reliability([2.0], [1])
+
+
+def test_rank_histograms():
+    """Calibrated ranks keep to the band, wrong ones leave it; bins need not divide the ranks."""
+    rng = np.random.default_rng(1)
+    for bins, k in [(20, 99), (7, 200), (200, 199)]:
+        table = rank_histogram(rng.random((4000, k)), rng.random(4000), bins)
+        assert table["count"].sum() == 4000 and np.mean((table["count"] < table["low"]) | (table["count"] > table["high"])) < 0.04
+    narrow = rank_histogram(0.5 + 0.5 * (rng.random((4000, 99)) - 0.5), rng.random(4000))
+    assert narrow["count"][0] > narrow["high"][0] and narrow["count"][10] < narrow["low"][10]
+    for draws, truth, bins, message in [
+        (np.zeros((3, 5, 2)), np.zeros((3, 2)), 3, "of one parameter"), (np.zeros((3, 5)), np.zeros(3), 7, "bins must lie between 1 and .* 6, not 7"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            rank_histogram(draws, truth, bins)
+
+
+def test_pit_is_uniform_where_posteriors_are_honest():
+    estimate, truth = posterior()
+    wide, _ = posterior(stretch=2.0)
+    for name in estimate.space.names:
+        assert kstest(pit(estimate, truth[name], name), "uniform").pvalue > 1e-3
+        assert kstest(pit(wide, truth[name], name), "uniform").pvalue < 1e-6
+
+
+def test_tarp_sees_width_and_bias():
+    """Honest posteriors cover, wide ones too much in the upper half, shifted ones not; marginals alone would not show a lost correlation."""
+    estimate, truth = posterior()
+    table = tarp(estimate, truth)
+    assert len(table) == 19 and np.abs(table["deviation"]).max() < 4
+    wide, _ = posterior(stretch=3.0)
+    assert np.abs(tarp(wide, truth)["deviation"]).max() > 6
+    shifted = ClusterEstimate(estimate.draws + np.float32(0.5 * estimate.draws.std(axis=1, keepdims=True)), estimate.space)
+    assert np.abs(tarp(shifted, truth)["deviation"]).max() > 4
+    np.testing.assert_allclose(tarp(estimate, truth, levels=[0.3, 0.6])["level"], [0.3, 0.6])
+    with pytest.raises(ValueError, match="levels must lie between 0 and 1"):
+        tarp(estimate, truth, levels=[0.5, 1.0])
+    with pytest.raises(ValueError, match="truth must hold"):
+        tarp(estimate, {name: values[:5] for name, values in truth.items()})
+
+
+def test_tarp_sees_lost_correlations():
+    """Truths on a diagonal, posteriors with the same marginals and no diagonal."""
+    rng = np.random.default_rng(3)
+    space = ParameterSpace.paper()
+    true = np.tile(rng.random((3000, 1)), (1, 4))
+    draws = rng.random((3000, 200, 4))
+    honest = np.tile(rng.random((3000, 200, 1)), (1, 1, 4))
+    values = space.from_coordinates(space.from_unit(true))
+    assert np.abs(coverage(ClusterEstimate(space.from_unit(draws), space), values)["deviation"]).max() < 4
+    assert np.abs(tarp(ClusterEstimate(space.from_unit(draws), space), values)["deviation"]).max() > 6
+    assert np.abs(tarp(ClusterEstimate(space.from_unit(honest), space), values)["deviation"]).max() < 4
+
+
+def test_calibration_error():
+    rng = np.random.default_rng(2)
+    p = rng.random(5000)
+    error, limit = calibration_error(p, rng.random(5000) < p)
+    assert 0 < error < limit < 0.03
+    error, limit = calibration_error(p, rng.random(5000) < p**2)
+    assert error == pytest.approx(1 / 6, abs=0.02) and error > limit

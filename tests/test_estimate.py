@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clustercnn.estimate import FLAGS, ClusterEstimate
-from clustercnn.parameters import ParameterSpace
+from clustercnn.parameters import ParameterSpace, power_law
 
 SPACE = ParameterSpace.paper()
 
@@ -335,3 +335,38 @@ def test_reweighting_to_the_same_prior_changes_nothing(full):
     np.testing.assert_array_equal(np.sort(same.draws, axis=1), np.sort(full.draws, axis=1))
     np.testing.assert_allclose(same.effective_sample_size, full.effective_sample_size)
     np.testing.assert_array_equal(same.flags, full.flags)
+
+
+def test_repr_and_plot(full):
+    assert repr(full) == "<ClusterEstimate of 4 sources, 2000 draws of age, a_v, mass, half_light_radius>"
+    assert repr(full[:1]).startswith("<ClusterEstimate of 1 source,")
+    plt = pytest.importorskip("matplotlib.pyplot")
+    figure = full.plot(0)
+    assert figure.axes
+    plt.close(figure)
+
+
+def test_wrong_questions(full, tmp_path):
+    with pytest.raises(ValueError, match="q must lie between 0 and 1, not 1.2"):
+        full.quantile("age", 1.2)
+    with pytest.raises(ValueError, match="prior must have the parameters"):
+        full.reweight(ParameterSpace(SPACE.parameters[:3]))
+    with pytest.raises(FileNotFoundError):
+        ClusterEstimate.read(tmp_path / "absent.fits")
+
+
+@pytest.mark.parametrize(("name", "slope"), [("mass", -2.0), ("age", 0.0), ("a_v", -1.0)])
+def test_power_laws(name, slope):
+    """The flat prior, reweighted, has the density of the power law per unit of the parameter itself."""
+    flat = ClusterEstimate(SPACE.from_unit(np.random.default_rng(1).random((1, 200_000, 4))), SPACE)
+    if name == "a_v":
+        with pytest.raises(ValueError, match="a_v may be 0, where a power law with a slope of -1.0 is infinite"):
+            flat.reweight(power_law(SPACE[name], slope))
+        return
+    heavy = flat.reweight(power_law(SPACE[name], slope))
+    lower, upper = (end.value for end in (SPACE[name].lower, SPACE[name].upper))
+    value = SPACE.from_coordinates(heavy.draws)[name].value[0]
+    power = slope + 1
+    expected = np.log(value / lower) / np.log(upper / lower) if power == 0 else (value**power - lower**power) / (upper**power - lower**power)
+    np.testing.assert_allclose(np.quantile(expected, [0.1, 0.25, 0.75, 0.9]), [0.1, 0.25, 0.75, 0.9], atol=0.02)
+    assert expected.mean() == pytest.approx(0.5, abs=0.02)
