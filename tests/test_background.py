@@ -168,7 +168,10 @@ def test_observed_disc_has_the_detectors_noise():
     ((22.0 * u.mag,), u.UnitsError, "surface_brightness must have a unit"),
     ((22 * BRIGHTNESS, -1.0), ValueError, "recent_star_formation must be 0 or more"),
     ((22 * BRIGHTNESS, 1.0, 0.3), TypeError, "a_v must be a Quantity"),
-    ((22 * BRIGHTNESS, 1.0, -0.3 * u.mag), ValueError, "a_v must be 0 mag or more"),
+    ((22 * BRIGHTNESS, 1.0, -0.3 * u.mag), ValueError, "a_v must be one number, 0 mag or more"),
+    ((22 * BRIGHTNESS, 1.0, np.nan * u.mag), ValueError, "a_v must be one number, 0 mag or more, not nan mag"),
+    ((np.nan * BRIGHTNESS,), ValueError, "surface_brightness must be one finite number, not nan"),
+    (([22, 23] * BRIGHTNESS,), ValueError, "surface_brightness must be one finite number"),
 ])
 def test_broken_discs(arguments, error, message):
     with pytest.raises(error, match=message):
