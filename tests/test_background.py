@@ -178,6 +178,13 @@ def test_broken_discs(arguments, error, message):
         GalaxyDisc(M83, *arguments, distance=DISTANCE, psf=PSF)
 
 
+def test_an_instrument_without_sky_and_read_noise():
+    """As the presets of space telescopes are until they are told: its discs are made, too."""
+    silent = Instrument("silent", ("F438W",), pixel_scale=M83.pixel_scale, exposure=1000 * u.s)
+    disc = GalaxyDisc(silent, 22 * BRIGHTNESS, distance=DISTANCE, psf={"F438W": PSF["F438W"]})
+    assert 0 < len(disc.stars((40, 40), 1)) < 0.2 * 104**2
+
+
 def test_distance_has_a_unit():
     with pytest.raises(TypeError, match="distance must be a Quantity"):
         GalaxyDisc(M83, 22 * BRIGHTNESS, distance=4.5, psf=PSF)

@@ -247,6 +247,7 @@ class GalaxyDisc:
 
         detector = Detector.from_instrument(self.instrument)
         noise = np.sqrt(detector.variance(np.zeros((len(detector.sky), 1, 1))))[:, 0, 0]
+        noise = np.maximum(noise, 1 / detector.exposure)  # one electron, where there is neither sky nor read noise
         rates = tables.luminosity[..., : len(noise)] * star_rates(self.instrument, self.distance)
         # The brightest star at or below each entry, in standard deviations of a pixel; it falls along the table.
         brightness = np.maximum.accumulate((rates / noise).max(axis=-1)[:, ::-1], axis=1)[:, ::-1]
