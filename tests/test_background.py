@@ -168,11 +168,21 @@ def test_observed_disc_has_the_detectors_noise():
     ((22.0 * u.mag,), u.UnitsError, "surface_brightness must have a unit"),
     ((22 * BRIGHTNESS, -1.0), ValueError, "recent_star_formation must be 0 or more"),
     ((22 * BRIGHTNESS, 1.0, 0.3), TypeError, "a_v must be a Quantity"),
-    ((22 * BRIGHTNESS, 1.0, -0.3 * u.mag), ValueError, "a_v must be 0 mag or more"),
+    ((22 * BRIGHTNESS, 1.0, -0.3 * u.mag), ValueError, "a_v must be one number, 0 mag or more"),
+    ((22 * BRIGHTNESS, 1.0, np.nan * u.mag), ValueError, "a_v must be one number, 0 mag or more, not nan mag"),
+    ((np.nan * BRIGHTNESS,), ValueError, "surface_brightness must be one finite number, not nan"),
+    (([22, 23] * BRIGHTNESS,), ValueError, "surface_brightness must be one finite number"),
 ])
 def test_broken_discs(arguments, error, message):
     with pytest.raises(error, match=message):
         GalaxyDisc(M83, *arguments, distance=DISTANCE, psf=PSF)
+
+
+def test_an_instrument_without_sky_and_read_noise():
+    """As the presets of space telescopes are until they are told: its discs are made, too."""
+    silent = Instrument("silent", ("F438W",), pixel_scale=M83.pixel_scale, exposure=1000 * u.s)
+    disc = GalaxyDisc(silent, 22 * BRIGHTNESS, distance=DISTANCE, psf={"F438W": PSF["F438W"]})
+    assert 0 < len(disc.stars((40, 40), 1)) < 0.2 * 104**2
 
 
 def test_distance_has_a_unit():

@@ -104,10 +104,12 @@ class GalaxyDisc:
         self.distance = positive_quantity(distance, u.Mpc, "distance")
         self.psf = band_psfs(psf, instrument)
         self.metallicity = metallicity
-        if self.recent_star_formation < 0:
+        if not 0 <= self.recent_star_formation < np.inf:
             raise ValueError(f"recent_star_formation must be 0 or more, such as 1.0, not {recent_star_formation}")
-        if self.a_v < 0:
-            raise ValueError(f"a_v must be 0 mag or more, not {a_v}")
+        if self.surface_brightness.ndim or not np.isfinite(self.surface_brightness):
+            raise ValueError(f"surface_brightness must be one finite number, not {surface_brightness}")
+        if self.a_v.ndim or not 0 <= self.a_v.value < np.inf:
+            raise ValueError(f"a_v must be one number, 0 mag or more, not {a_v}")
 
     @classmethod
     def draw(cls, instrument, rng=None, *, distance, psf=None, metallicity=0.0):
@@ -245,6 +247,7 @@ class GalaxyDisc:
 
         detector = Detector.from_instrument(self.instrument)
         noise = np.sqrt(detector.variance(np.zeros((len(detector.sky), 1, 1))))[:, 0, 0]
+        noise = np.maximum(noise, 1 / detector.exposure)  # one electron, where there is neither sky nor read noise
         rates = tables.luminosity[..., : len(noise)] * star_rates(self.instrument, self.distance)
         # The brightest star at or below each entry, in standard deviations of a pixel; it falls along the table.
         brightness = np.maximum.accumulate((rates / noise).max(axis=-1)[:, ::-1], axis=1)[:, ::-1]

@@ -127,8 +127,8 @@ class ClusterInjector:
         Raises
         ------
         ValueError
-            If there are not as many positions as clusters, a distance or a column of the table is missing, the unit of the images needs what the instrument does
-            not have, or whole numbers are to be written to a file.
+            If there are not as many positions as clusters, a distance or a column of the table is missing, an age has no isochrone,
+            the unit of the images needs what the instrument does not have, or whole numbers are to be written to a file.
         TypeError
             If the uncertainties are of a kind that cannot be turned into a variance.
         OSError

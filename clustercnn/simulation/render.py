@@ -143,8 +143,8 @@ class Renderer:
     -----
     The stamp is padded by the radius of the largest PSF on every side, and so far that smooth light does not come back on the other
     side: nothing wraps around. Stars farther outside than the PSF's radius do not touch the stamp and are dropped. Where a PSF is so
-    sharp that it has power beyond one cycle per pixel, the grid is of quarter pixels, up to two cycles per pixel. The largest error of a
-    pixel is then a few 1e-4 of a star's peak at any phase of it.
+    sharp that it has power beyond one cycle per pixel, the grid is of quarter pixels, up to two cycles per pixel. The largest error
+    of a pixel is then a few 1e-4 of a star's peak at any phase of it.
 
     Examples
     --------
