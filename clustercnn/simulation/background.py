@@ -15,12 +15,15 @@ from clustercnn.simulation.noise import Detector
 from clustercnn.simulation.population import StarTables
 from clustercnn.simulation.render import Renderer, band_psfs
 from clustercnn.stellar.extinction import band_extinction
+from clustercnn.stellar.nebular import H_ALPHA_PER_STAR_FORMATION, nebular_magnitude
 
 __all__ = ["BackgroundFields", "GalaxyDisc", "star_rates"]
 
 MARGIN = 32  # pixels rendered around a field and cut off, so that its edge is lit from outside too
 STARS_PER_PIXEL = 0.15  # at most so many field stars are drawn one by one
 FAINTEST = 0.3  # and none whose rate is below so many standard deviations of a pixel's noise
+HII_REGION, DIFFUSE_GAS = 15.0, 150.0  # parsec: how far gas shines from the stars that ionise it, standard deviations
+DIFFUSE_SHARE = 0.6  # of H alpha, as in nearby spirals (Oey et al. 2007, ApJ 661, 801)
 SKY_POSITION = (204.2537, -29.8654)  # M83, degrees
 
 
@@ -61,10 +64,12 @@ def _disc_tables(passbands, metallicity):
 
 class GalaxyDisc:
     """
-    A piece of a spiral galaxy's disc: stars of a continuous star formation history, smooth light, patchy dust.
+    A piece of a spiral galaxy's disc: stars of a continuous star formation history, smooth light, ionised gas, patchy dust.
 
     Stars younger than 100 Myr sit in clumps along an arm, older ones follow the smooth disc. Stars bright enough to be seen are drawn one
-    by one, the others are their mean light. Dust is a clumpy screen with the stars spread evenly through its depth.
+    by one, the others are their mean light. The gas around the youngest clumps shines as much as their ionising photons can make it, two
+    fifths of it in HII regions (within some 15 pc of the stars), the rest diffuse (150 pc). Dust is a clumpy screen with the stars
+    spread evenly through its depth.
 
     Parameters
     ----------
@@ -219,6 +224,7 @@ class GalaxyDisc:
             y.append(row + rng.uniform(-0.5, 0.5, len(age)))
             others = (mass[ages, None] * tables.other_mean[ages, cuts[ages], :n_bands]).sum(axis=0)
             smooth += others[:, None, None] * density / density.sum()
+        smooth += self._nebular(mass, maps[0])
         x, y, luminosity = np.concatenate(x), np.concatenate(y), np.concatenate(luminosity)
         depth = dust[np.rint(y).astype(int), np.rint(x).astype(int)] * rng.random(len(x))
         luminosity *= 10 ** (-0.4 * depth[:, None] * extinction)
@@ -227,6 +233,17 @@ class GalaxyDisc:
         scale = star_rates(self.instrument, self.distance)
         return x, y, luminosity * scale, smooth * scale[:, None, None]
 
+    def _nebular(self, mass, clumps):
+        """Light of ionised gas around the clumps of young stars, 1 for an absolute magnitude of 0, shape (n_bands, ny, nx)."""
+        young = self._tables.log_ages <= 7.0
+        rate = mass[young].sum() / 10 ** self._edges[1:][young].max() * u.Msun / u.yr
+        if rate == 0:
+            return 0.0
+        light = 10 ** (-0.4 * nebular_magnitude(self.instrument.passbands, rate * H_ALPHA_PER_STAR_FORMATION))
+        parsec = self.instrument.pixel_scale.to_value(u.rad / u.pix) * self.distance.to_value(u.pc)
+        regions, diffuse = (_blurred(clumps / clumps.sum(), size / parsec) for size in (HII_REGION, DIFFUSE_GAS))
+        return light[:, None, None] * ((1 - DIFFUSE_SHARE) * regions + DIFFUSE_SHARE * diffuse)
+
     def _renderer(self, shape):
         return Renderer([self.psf[band] for band in self.instrument.bands], shape)
 
@@ -234,11 +251,16 @@ class GalaxyDisc:
     def _tables(self):
         return _disc_tables(self.instrument.passbands, self.metallicity)
 
+    @property
+    def _edges(self):
+        """Logarithms of the ages between which the isochrone of each age of the table stands for the stars."""
+        log_ages = self._tables.log_ages
+        return np.concatenate([[-np.inf], (log_ages[1:] + log_ages[:-1]) / 2, log_ages[-1:]])
+
     def _stars_drawn(self, shape):
         """Mass born (Msun) per age of the table, and the entry down to which its stars are drawn one by one."""
         tables = self._tables
-        edges = np.concatenate([[-np.inf], (tables.log_ages[1:] + tables.log_ages[:-1]) / 2, tables.log_ages[-1:]])
-        weight = np.diff(10**edges) * np.where(tables.log_ages < 8.0, self.recent_star_formation, 1.0)
+        weight = np.diff(10**self._edges) * np.where(tables.log_ages < 8.0, self.recent_star_formation, 1.0)
         in_v = np.array([tables.mean_luminosity(i)[-1] for i in range(len(weight))])
         arcsec2 = (self.instrument.pixel_scale.to_value(u.arcsec / u.pix)) ** 2 * shape[0] * shape[1]
         modulus = 5 * np.log10(self.distance.to_value(u.pc) / 10)
@@ -273,6 +295,12 @@ class GalaxyDisc:
         maps = disc * arm * clumps, disc * arm * np.sqrt(clumps), disc * arm**0.3
         dust = arm**0.5 * _lognormal_field(shape, 0.9, rng)
         return maps, self.a_v.to_value(u.mag) * dust / dust.mean()
+
+
+def _blurred(field, sigma):
+    """A field convolved with a Gaussian of sigma pixels, periodic at its edges."""
+    in_y, in_x = (np.exp(-2 * (np.pi * sigma * frequency(n)) ** 2) for n, frequency in zip(field.shape, (np.fft.fftfreq, np.fft.rfftfreq)))
+    return np.fft.irfft2(np.fft.rfft2(field) * in_y[:, None] * in_x, s=field.shape)
 
 
 def _lognormal_field(shape, scatter, rng):

@@ -5,5 +5,6 @@ from . import isochrone_files
 from .extinction import *
 from .imf import *
 from .isochrones import *
+from .nebular import *  # noqa: F403
 from .photometry import *
 from .spectra import *
