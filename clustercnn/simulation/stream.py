@@ -56,7 +56,7 @@ class MockStream:
     positive_fraction : float
         Share of stamps with a cluster.
     depth_scatter : float
-        Each band of each stamp is exposed longer or shorter by up to this many dex, for networks that must not know the depth.
+        Each band of each stamp is exposed longer or shorter by up to this many dex; ``depth`` of a batch says by how much.
     noise_correlation : float
         Each stamp's noise is correlated between neighbouring pixels by up to this much, 0 to 0.25, see `Detector.expose`.
     device : str or `~torch.device`
