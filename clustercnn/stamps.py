@@ -9,7 +9,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from .parameters import as_quantity
 
-__all__ = ["read_stamps"]
+__all__ = ["depth_covered", "read_stamps"]
 
 _CLOSE = 0.02  # relative difference of pixel scales that does no harm
 _DEPTH = 1.4  # ratio of exposures from which on a posterior is off
@@ -134,6 +134,28 @@ def read_stamps(
     return n, batches()
 
 
+def depth_covered(contract):
+    """
+    By which factor exposures may differ from those of a contract, either way.
+
+    Parameters
+    ----------
+    contract : dict
+        With ``depth_scatter`` (dex) where the mocks varied in depth.
+
+    Returns
+    -------
+    factor : float
+
+    Examples
+    --------
+    >>> from clustercnn.stamps import depth_covered
+    >>> depth_covered({})
+    1.4
+    """
+    return _DEPTH * 10 ** contract.get("depth_scatter", 0.0)
+
+
 def _check_instrument(instrument, contract, user):
     """Complain of other passbands, warn of another depth."""
     for band, passband in contract.get("instrument", {}).get("passbands", {}).items():
@@ -141,7 +163,7 @@ def _check_instrument(instrument, contract, user):
             raise ValueError(
                 f"band {band} of {instrument.name} is {instrument.passband(band)}, but the {user} was made for {passband}"
             )
-    furthest = _DEPTH * 10 ** contract.get("depth_scatter", 0.0)
+    furthest = depth_covered(contract)
     for band, exposure in contract.get("exposure", {}).items():
         ratio = instrument.exposure(band).to_value(u.s) / exposure
         if not 1 / furthest < ratio < furthest:

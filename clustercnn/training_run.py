@@ -79,7 +79,8 @@ class TrainingRun:
             tables = tomllib.loads(Path(path).read_text())
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"{path} is not TOML: {error}") from None
-        seed = tables.pop("seed", 0) if seed is None else (tables.pop("seed", None), seed)[1]
+        own_seed = tables.pop("seed", 0)
+        seed = own_seed if seed is None else seed
         for table, entries in tables.items():
             if table not in ENTRIES:
                 raise ValueError(f"{path} has a table or entry {table!r}; those that are read are seed, {', '.join(ENTRIES)}")

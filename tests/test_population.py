@@ -93,6 +93,9 @@ def test_draws_are_like_stars_drawn_one_by_one(tables, log_age):
         assert np.abs((light.var(axis=0, ddof=1) - variance) / np.sqrt((fourth + 2 * variance**2) / n)).max() < 4
     for band in range(len(PASSBANDS)):
         assert ks_2samp(exact[:, band], drawn[:, band]).pvalue > 1e-3
+        # Of the logarithm, since a few supergiants decide about the variance of the light.
+        spread = np.std(np.log10([exact[:, band], drawn[:, band]]), axis=1)
+        assert spread[1] / spread[0] == pytest.approx(1, abs=0.2)
         # The spread of the middle two thirds, which no single star decides; its error is 3 % for each of both.
         low, high = np.log10(np.percentile([exact[:, band], drawn[:, band]], [16, 84], axis=1))
         assert (high - low)[1] / (high - low)[0] == pytest.approx(1, abs=0.15)
@@ -110,9 +113,11 @@ def test_the_last_star_of_small_clusters(tables):
 @pytest.mark.parametrize("n_bright", [300, 2000])
 def test_mean_and_variance_of_the_light(tables, n_bright):
     """However many stars are drawn one by one."""
-    drawn, _ = drawn_light(tables, 8.0, 20_000.0, 2000, np.random.default_rng(3), n_bright)
+    rng = np.random.default_rng(3)
+    drawn = np.concatenate([drawn_light(tables, 8.0, 20_000.0, 2000, rng, n_bright)[0] for _ in range(8)])
     mean, variance, fourth = expected_light(8.0, 20_000.0)
     assert np.abs(standard_score(drawn, mean, variance)).max() < 4
+    assert drawn.var(axis=0) / variance == pytest.approx(np.ones(3), abs=0.15)
     assert np.abs((drawn.var(axis=0, ddof=1) - variance) / np.sqrt((fourth + 2 * variance**2) / len(drawn))).max() < 4
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from clustercnn.estimate import FLAGS, ClusterEstimate
 from clustercnn.parameters import ParameterSpace, as_quantity
-from clustercnn.stamps import read_stamps
+from clustercnn.stamps import depth_covered, read_stamps
 
 from .augmentation import ZERO_POINT_ERROR, Augmentation
 from .device import as_device
@@ -386,10 +386,10 @@ class ClusterNet:
             self._check_close("distance", as_quantity(distance, u.Mpc, "distance").value, "distance_mpc", "Mpc")
         if not self.training:
             warnings.warn("this network has not been trained: its posteriors mean nothing", AstropyUserWarning, stacklevel=2)
-        conditions = self.config["conditions"]
         error = self._zero_point_error(zero_point_error)
+        incomplete = self.config["conditions"] and nan == "mask"
         n, chunks = self._stamps(
-            images, positions, batch_size, nan, instrument=instrument, pixel_scale=pixel_scale, incomplete=conditions and nan == "mask"
+            images, positions, batch_size, nan, instrument=instrument, pixel_scale=pixel_scale, incomplete=incomplete
         )
         depth, too_deep = self._depth(instrument)
         rng = np.random.default_rng(rng)
@@ -404,7 +404,7 @@ class ClusterNet:
             with torch.inference_mode(), tqdm(total=n, unit="source", disable=not progress, desc="predicting") as bar:
                 start = 0
                 for pixels in chunks:
-                    pixels, bad = (_checked if conditions else _fill)(pixels, nan, start)
+                    pixels, bad = self._whole(pixels, nan, start)
                     stop = start + len(pixels)
                     # One sequence for all sources, source by source: the size of the batch cannot matter.
                     normals = torch.from_numpy(rng.standard_normal((len(pixels), draws, d + 2), dtype=np.float32))
@@ -454,7 +454,7 @@ class ClusterNet:
         start = 0
         with torch.inference_mode():
             for pixels in chunks:
-                pixels, _ = (_checked if self.config["conditions"] else _fill)(pixels, nan, start)
+                pixels, _ = self._whole(pixels, nan, start)
                 start += len(pixels)
                 cubes.append(self.module.posterior.activation(self.module(torch.from_numpy(pixels))).numpy())
         bins = self.space.bins[:-1]
@@ -467,6 +467,10 @@ class ClusterNet:
         # Without calibration the unit of the images is as good as any.
         unit = UNIT if self.config["scaling"] == "fixed" else None
         return read_stamps(images, positions, self.contract, unit=unit, batch_size=batch_size, nan=nan, **keywords)
+
+    def _whole(self, pixels, nan, start):
+        """Stamps as the module takes them, and a flag for each; see `_checked` and `_fill`."""
+        return (_checked if self.config["conditions"] else _fill)(pixels, nan, start)
 
     def _zero_point_error(self, value):
         error = as_quantity(value, u.mag, "zero_point_error")
@@ -482,7 +486,7 @@ class ClusterNet:
         if instrument is None or not known:
             return torch.zeros(1, len(self.bands)), False
         ratio = [np.log10(instrument.exposure(band).to_value(u.s) / known[band]) for band in self.bands]
-        far = np.max(np.abs(ratio)) > self.contract.get("depth_scatter", 0.0) + np.log10(1.4)
+        far = np.max(np.abs(ratio)) > np.log10(depth_covered(self.contract))
         return torch.tensor([ratio], dtype=torch.float32), bool(far)
 
     def _check_close(self, name, value, key, unit):
