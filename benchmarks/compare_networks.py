@@ -3,27 +3,34 @@
 Networks of several designs at equal mocks: each trained once on the same fixed set, scored on a part of the reference mocks.
 
     python benchmarks/compare_networks.py --folder /somewhere/with/8/GB --samples 150000
+    python benchmarks/compare_networks.py --folder /somewhere/with/8/GB --samples 50000
+    python benchmarks/compare_networks.py --draw
 
-The set is written once (7 GB for 150,000 mocks) and kept; a design that has its row in ``results/compare_networks.json`` is not trained
-again, so that an interrupted run goes on. One seed each: differences of a few hundredths of a nat mean nothing.
+Each run trains every design (or those of ``--designs``) on that many mocks, with a learning rate that goes to zero at the end, and adds rows to
+``results/compare_networks.ecsv``; a design that has its row is not trained again, so that an interrupted run goes on. ``--draw`` makes the
+learning curves of the docs from all rows: several numbers of mocks are several trainings, not stages of one. The mocks are written once
+and kept (7 GB for 150,000). One seed each: differences of a few hundredths of a nat mean nothing.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
-import torch
+import numpy as np
 from astropy import units as u
+from astropy.table import QTable, vstack
 from machine import describe_machine
 from score_network import score
 
 from clustercnn import ClusterNet
+from clustercnn.files import whole_file
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import ParameterSpace
 from clustercnn.simulation import MockStream
 
-RESULTS = Path(__file__).with_name("results") / "compare_networks.json"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "compare_networks.ecsv"
+FIGURE = ROOT / "docs" / "figures" / "learning_curves.png"
 PLAIN = {"encoder": "compact", "head": "flow", "photometry": True, "scaling": "fixed", "conditions": False}
 DESIGNS = {
     "compact, flow, photometry": PLAIN,
@@ -36,6 +43,15 @@ DESIGNS = {
 }
 
 
+def train(design, shards, samples, seed, checkpoint):
+    """A network of a design, trained on the first of the mocks, and the minutes that it took."""
+    deep = design["encoder"] == "resnet50"
+    net = ClusterNet(shards.contract["bands"], rng=seed, **design)
+    history = net.fit(shards, samples, learning_rate=1e-3 if deep else 2.5e-3, precision="bfloat16" if deep else "auto",
+                      validation_samples=0, checkpoint=checkpoint)
+    return net, history.meta["seconds"] / 60
+
+
 def speed(net, stamps):
     """Stamps a second with 100 draws, the best of three."""
     rates = []
@@ -46,62 +62,73 @@ def speed(net, stamps):
     return max(rates)
 
 
-def table(rows):
-    """Rows of text, one for each design."""
-    parameters = ("age", "a_v", "mass", "half_light_radius")
-    lines = [
-        f"{'':30s} {'NLL':>6s} {'1.48 MAD: age':>14s} {'A_V':>6s} {'mass':>6s} {'size':>6s}  {'68 %: age':>9s} {'A_V':>6s} {'mass':>6s} "
-        f"{'size':>6s} {'AUC':>6s} {'stamps/s':>8s} {'M par.':>6s} {'minutes':>7s}"
-    ]
-    for name, row in rows.items():
-        scatter, held = ([row[key][parameter] for parameter in parameters] for key in ("scatter", "coverage_68"))
-        lines.append(
-            f"{name:30s} {row['nll']:6.2f} {scatter[0]:14.3f} {scatter[1]:6.3f} {scatter[2]:6.3f} {scatter[3]:6.3f}  "
-            f"{held[0]:9.3f} {held[1]:6.3f} {held[2]:6.3f} {held[3]:6.3f} {row['auc']:6.3f} {row['stamps_per_second']:8.0f} "
-            f"{row['parameters'] / 1e6:6.1f} {row['minutes']:7.0f}"
-        )
-    return "\n".join(lines)
+def row(name, net, numbers, samples, seed, minutes, rate):
+    """A row of the table of results."""
+    values = {"design": name, "samples": samples, "seed": seed, "nll": numbers["nll"]}
+    for key in ("scatter", "bias", "coverage_68"):
+        values |= {f"{key}_{parameter}": value for parameter, value in numbers[key].items()}
+    values |= {"auc": numbers["auc"], "stamps_per_second": rate, "minutes": minutes}
+    values |= {"parameters": sum(p.numel() for p in net.module.parameters()), "clusters": numbers["clusters"]}
+    return QTable([values])
+
+
+def add(new):
+    """Write the results with one row more."""
+    old = [QTable.read(RESULTS)] if RESULTS.exists() else []
+    table = vstack([*old, new], metadata_conflicts="silent")
+    for column in table.itercols():
+        column.info.format = ".4g" if column.dtype.kind == "f" else None
+    table.meta = {"machine": describe_machine(), "command": "python benchmarks/compare_networks.py"}
+    with whole_file(RESULTS) as partial:
+        table.write(partial)
+
+
+def draw():
+    """NLL against mocks seen, a line for each design."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    table = QTable.read(RESULTS)
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for name in DESIGNS:
+        rows = table[table["design"] == name]
+        rows.sort("samples")
+        axes.semilogx(rows["samples"], rows["nll"], "o-", label=name)
+    axes.set(xlabel="mocks seen", ylabel="mean negative log-likelihood (nat)")
+    axes.legend(fontsize="small")
+    figure.savefig(FIGURE, dpi=150)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="for the mocks")
+    parser.add_argument("--folder", type=Path, help="for the mocks")
     parser.add_argument("--samples", type=int, default=150_000, help="mocks that each network sees once")
+    parser.add_argument("--designs", type=int, nargs="+", default=range(len(DESIGNS)), help="which: numbers from 0")
     parser.add_argument("--fraction", type=float, default=0.2, help="share of the reference mocks to score on")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--precision", default="auto", help="of the encoder in training")
+    parser.add_argument("--draw", action="store_true", help="draw the figure of what there is, and train nothing")
     arguments = parser.parse_args()
-    instrument, space = Instrument.from_name("HST/WFC3/UVIS/M83"), ParameterSpace.paper()
-    stream = MockStream(space, instrument, distance=4.5 * u.Mpc, rng=arguments.seed)
-    shards = stream.write(arguments.samples, arguments.folder)
-    settings = {"samples": arguments.samples, "seed": arguments.seed, "fraction": arguments.fraction}
-    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    if found.get("settings") != settings:
-        found = {"settings": settings, "machine": describe_machine(), "designs": {}}
+    if arguments.draw:
+        draw()
+        return
+    if arguments.folder is None:
+        parser.error("--folder is needed")
+    instrument = Instrument.from_name("HST/WFC3/UVIS/M83")
+    stream = MockStream(ParameterSpace.paper(), instrument, distance=4.5 * u.Mpc, rng=arguments.seed)
+    shards = stream.write(arguments.samples, arguments.folder / str(arguments.samples), progress=True)
     stamps = stream.batch(2**39, 512)["pixels"].numpy() * u.electron / u.s
-    for name, design in DESIGNS.items():
-        if name in found["designs"]:
+    for name in np.array(list(DESIGNS))[list(arguments.designs)].tolist():
+        done = QTable.read(RESULTS) if RESULTS.exists() else {"design": [], "samples": np.array([]), "seed": np.array([])}
+        if any((done["samples"] == arguments.samples) & (done["seed"] == arguments.seed) & (np.array(done["design"]) == name)):
             continue
         print(name, flush=True)
-        net = ClusterNet(instrument.bands, space=space, rng=arguments.seed, **design)
-        learning_rate = 1e-3 if design["encoder"] == "resnet50" else 2.5e-3
-        precision = "bfloat16" if design["encoder"] == "resnet50" else arguments.precision
-        history = net.fit(
-            shards, arguments.samples, learning_rate=learning_rate, precision=precision, validation_samples=0,
-            checkpoint=arguments.folder / "training.checkpoint",
-        )
+        checkpoint = arguments.folder / "training.checkpoint"
+        net, minutes = train(DESIGNS[name], shards, arguments.samples, arguments.seed, checkpoint)
         numbers = score({name: net}, arguments.fraction)[name]
-        found["designs"][name] = numbers | {
-            "parameters": sum(p.numel() for p in net.module.parameters()),
-            "stamps_per_second": speed(net, stamps),
-            "minutes": history.meta["seconds"] / 60,
-            "threads": torch.get_num_threads(),
-        }
-        RESULTS.write_text(json.dumps(found, indent=2) + "\n")
-        rows = {design: found["designs"][design] for design in DESIGNS if design in found["designs"]}
-        text = f"{arguments.samples} mocks, seed {arguments.seed}; scores on {numbers['clusters']} clusters and {numbers['negatives']} negatives"
-        RESULTS.with_suffix(".txt").write_text(f"{text}\n{table(rows)}\n")
-        print(table(rows), flush=True)
+        add(row(name, net, numbers, arguments.samples, arguments.seed, minutes, speed(net, stamps)))
+        print(QTable.read(RESULTS)["design", "samples", "nll", "scatter_age", "auc", "minutes"][-1:], flush=True)
 
 
 if __name__ == "__main__":

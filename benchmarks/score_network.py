@@ -96,6 +96,7 @@ def _numbers(space, truth, seen, draws, visibility, nll, positive, negative):
         "auc": auc(np.concatenate([positive, negative]), label),
         "auc_visibility_10": auc(np.concatenate([positive[clear], negative]), clear_label),
         "scatter": dict(zip(space.names, map(_robust_scatter, (median - truth).T), strict=True)),
+        "bias": dict(zip(space.names, np.median(median - truth, axis=0), strict=True)),
         "scatter_young_visible": dict(zip(space.names, map(_robust_scatter, (median - truth)[bright].T), strict=True)),
         "n_young_visible": int(bright.sum()),
         "scatter_log_visibility": _robust_scatter(np.log10(estimate.visibility.value / seen)),
