@@ -28,6 +28,8 @@ VALIDATION_START = 2**40
 # The parts of the loss and what each counts.
 PARTS = {"nll": 1.0, "class": 1.0, "visibility": 0.3}
 CLIP = 2.0
+# What a checkpoint holds besides tensors.
+STATE = ("step", "seconds", "rows", "best_row")
 PRECISIONS = {"auto": None, "float32": False, "bfloat16": True}
 
 
@@ -42,13 +44,13 @@ class TrainingHistory(QTable):
 
 
 class _Batches(torch.utils.data.Dataset):
-    """This process's part of batch ``i`` of a stream."""
+    """A part of batch ``i`` of a stream."""
 
-    def __init__(self, stream, size, rank, world):
-        self.stream, self.size, self.rank, self.part = stream, size, rank, size // world
+    def __init__(self, stream, size, part):
+        self.stream, self.size, self.part = stream, size, part
 
     def __getitem__(self, i):
-        return self.stream.batch(i * self.size + self.rank * self.part, self.part)
+        return self.stream.batch(i * self.size + self.part.start, self.part.stop - self.part.start)
 
 
 class _Loss(torch.nn.Module):
@@ -154,12 +156,10 @@ def train(
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
-    device = torch.device(device)
-    with distributed(device) as (rank, world, device), _precision(module, precision):
+    with distributed(torch.device(device)) as (rank, world, device), _precision(module, precision):
         if batch_size < 2 or batch_size % world:
             raise ValueError(f"batch_size must be at least 2, and a multiple of the {world} processes, not {batch_size}")
         steps, progress = math.ceil(samples / batch_size), progress and rank == 0
-        module.to(device).train()
         settings = {
             "samples": steps * batch_size,
             "batch_size": batch_size,
@@ -168,120 +168,196 @@ def train(
             "augmented": augmentation is not None,
         }
         settings = json.loads(json.dumps(settings | (identity or {})))  # as a checkpoint will give it back
-        average = copy.deepcopy(module).eval().requires_grad_(False)
-        best = {}
-        optimizer = _optimizer(module, learning_rate, weight_decay, device)
-        state = {"step": 0, "seconds": 0.0, "rows": [], "best_row": None}
+        trainer = _Trainer(module, steps, batch_size, learning_rate, weight_decay, augmentation, rank, world, device)
         if checkpoint is not None and os.path.exists(checkpoint):
-            _restore(checkpoint, module, average, best, optimizer, state, settings)
-        loss_of = _Loss(module)
-        if world > 1:
-            loss_of = torch.nn.parallel.DistributedDataParallel(loss_of, broadcast_buffers=False)
-
+            trainer.resume(checkpoint, settings)
         held = _validation_batches(validation, stream, validation_samples, batch_size) if rank == 0 else []
-        loader = torch.utils.data.DataLoader(
-            _Batches(stream, batch_size, rank, world),
-            batch_size=None,
-            sampler=range(state["step"], steps),
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            pin_memory=device.type == "cuda" and workers > 0,
-            worker_init_fn=_leave_signals_to_parent,
-            generator=torch.Generator(),  # else the loader draws from the global one
-        )
-        numbers = torch.Generator(device)
-        mine = slice(rank * (batch_size // world), (rank + 1) * (batch_size // world))
         validate_steps = max(1, validate_every // batch_size)
-        began = time.monotonic() - state["seconds"]
+        trainer.go_on()
         saved = time.monotonic()
-        running = []
-
-        done, total = state["step"] * batch_size, steps * batch_size
         with (
             _interruptible(checkpoint is not None) as interrupted,
             _threads_beside(workers if device.type == "cpu" else 0),
             _logs(tensorboard if rank == 0 else None) as log,
-            tqdm(total=total, initial=done, unit="mock", unit_scale=True, disable=not progress, desc="training") as bar,
+            _progress_bar(trainer.seen, steps * batch_size, progress) as bar,
         ):
-            for batch in loader:
-                step = state["step"]
-                batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-                if augmentation is not None:
-                    # Drawn for the whole batch in every process, by the step: neither processes nor an interruption change anything.
-                    batch = augmentation(batch, augmentation.numbers(batch_size, numbers.manual_seed(step))[mine])
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * one_cycle((step + 0.5) / steps)
-                loss, parts = loss_of(batch, partial(summed, device=device))
-                parts = dict(zip(PARTS, summed(parts, device).tolist(), strict=True))
-                if not all(map(math.isfinite, parts.values())):
-                    bad = int((~torch.isfinite(batch["pixels"])).flatten(1).any(1).sum())
-                    raise FloatingPointError(
-                        f"the loss is not finite at samples {step * batch_size} to {(step + 1) * batch_size - 1} of the stream "
-                        f"({', '.join(f'{name} {value}' for name, value in parts.items())}); "
-                        f"{bad} of these stamps hold pixels that are not finite; if none do, try a lower learning_rate"
-                    )
-                (loss * world).backward()  # of which the mean over the processes is taken
-                torch.nn.utils.clip_grad_norm_(module.parameters(), CLIP)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                module.count(gathered(batch["is_cluster"], world))
-                _follow(average, module, step)
-                state["step"] = step = step + 1
-                running.append(parts["nll"])
+            for batch in _loader(stream, range(trainer.step, steps), batch_size, rank, world, workers, device):
+                trainer.learn(batch)
                 bar.update(batch_size)
-                if step % 10 == 0:
-                    bar.set_postfix_str(f"nll {sum(running[-100:]) / len(running[-100:]):.2f}", refresh=False)
-
-                state["seconds"] = time.monotonic() - began
-                if step % validate_steps == 0 or step == steps:
-                    row = {
-                        "samples": step * batch_size,
-                        "time": state["seconds"],
-                        "rate": step * batch_size / max(state["seconds"], 1e-9),
-                        "learning_rate": optimizer.param_groups[0]["lr"],
-                        "train_nll": sum(running) / len(running),
-                        **(validate(average, held, device) if held else {}),
-                    }
-                    running = []
-                    state["rows"].append(row)
-                    if held and _total(row) <= min(map(_total, state["rows"])):
-                        state["best_row"] = len(state["rows"]) - 1
-                        best.update({name: tensor.clone() for name, tensor in average.state_dict().items()})
+                if trainer.step % 10 == 0:
+                    recent = trainer.recent[-100:]
+                    bar.set_postfix_str(f"nll {sum(recent) / len(recent):.2f}", refresh=False)
+                if trainer.step % validate_steps == 0 or trainer.step == steps:
+                    row = trainer.look(held)
                     if progress:
                         bar.write("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
                     for name, value in row.items():
-                        log(name, value, step * batch_size)
-                    # Looking costs time that is not training's.
-                    began += time.monotonic() - began - state["seconds"]
-                since = None if state["best_row"] is None else len(state["rows"]) - 1 - state["best_row"]
-                tired = None not in (patience, since) and since >= patience
-                stop, tired = (summed(torch.tensor([float(interrupted.is_set()), float(tired)]), device) > 0).tolist()
-                over = step == steps or tired
-                if rank == 0 and checkpoint is not None and not over and (stop or time.monotonic() - saved > 60 * checkpoint_minutes):
-                    _store(checkpoint, module, average, best, optimizer, state, settings)
-                    saved = time.monotonic()
-                if stop and not over:
-                    raise KeyboardInterrupt(f"training stopped after {step * batch_size} samples; the state is in {checkpoint}")
-                if over:
+                        log(name, value, trainer.seen)
+                stop, tired = trainer.agree(interrupted.is_set(), trainer.looks_without_gain(patience))
+                if tired or trainer.step == steps:
                     break
-
-        # Every process ends with the weights of the first, which alone has looked.
-        final = {name: from_first(best.get(name, tensor).to(device), world) for name, tensor in average.state_dict().items()}
-        module.load_state_dict(final)
-        module.eval()
+                if rank == 0 and checkpoint is not None and (stop or time.monotonic() - saved > 60 * checkpoint_minutes):
+                    trainer.save(checkpoint, settings)
+                    saved = time.monotonic()
+                if stop:
+                    raise KeyboardInterrupt(f"training stopped after {trainer.seen} samples; the state is in {checkpoint}")
+        trainer.finish()
         if rank == 0 and checkpoint is not None and os.path.exists(checkpoint):
             os.remove(checkpoint)
-        history = TrainingHistory(rows=state["rows"]) if state["rows"] else TrainingHistory()
-        if state["rows"]:
-            history["time"].unit = u.s
-            history["rate"].unit = 1 / u.s
-            history = TrainingHistory(history)
-        seen = state["step"] * batch_size
-        history.meta.update(
-            settings | {"seen": seen, "seconds": state["seconds"], "workers": workers, "device": str(device), "processes": world,
-                        "best_row": state["best_row"]}
+        return trainer.history(settings | {"workers": workers})
+
+
+class _Trainer:
+    """
+    A training between two steps, and what can be done with it. Of several processes each has its own, and all have the same weights.
+
+    ``average`` is the exponential moving average of the module, ``best`` the weights of the best average so far.
+    """
+
+    def __init__(self, module, steps, batch_size, learning_rate, weight_decay, augmentation, rank, world, device):
+        self.module = module.to(device).train()
+        self.steps, self.batch_size, self.learning_rate, self.augmentation = steps, batch_size, learning_rate, augmentation
+        self.rank, self.world, self.device = rank, world, device
+        self.average = copy.deepcopy(module).eval().requires_grad_(False)
+        self.best = {}
+        self.optimizer = _optimizer(module, learning_rate, weight_decay, device)
+        self.numbers = torch.Generator(device)  # of the augmentation
+        self.loss_of = _Loss(module)
+        if world > 1:
+            self.loss_of = torch.nn.parallel.DistributedDataParallel(self.loss_of, broadcast_buffers=False)
+        self.step = 0
+        self.seconds = 0.0  # of training, looks and interruptions left out
+        self.recent = []  # nll of each step since the last look
+        self.rows = []
+        self.best_row = None
+
+    @property
+    def seen(self):
+        """Samples so far."""
+        return self.step * self.batch_size
+
+    def go_on(self):
+        """Let the clock run, from where it stood."""
+        self.began = time.monotonic() - self.seconds
+
+    def learn(self, batch):
+        """One step of the optimizer on this process's part of a batch."""
+        batch = self._prepared(batch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * one_cycle((self.step + 0.5) / self.steps)
+        loss, parts = self.loss_of(batch, partial(summed, device=self.device))
+        parts = dict(zip(PARTS, summed(parts, self.device).tolist(), strict=True))
+        self._check_finite(parts, batch)
+        (loss * self.world).backward()  # of which the mean over the processes is taken
+        torch.nn.utils.clip_grad_norm_(self.module.parameters(), CLIP)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.module.count(gathered(batch["is_cluster"], self.world))
+        _follow(self.average, self.module, self.step)
+        self.step += 1
+        self.recent.append(parts["nll"])
+        self.seconds = time.monotonic() - self.began
+
+    def _prepared(self, batch):
+        """A batch on the device, augmented."""
+        batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        if self.augmentation is None:
+            return batch
+        # Drawn for the whole batch in every process, by the step: neither processes nor an interruption change anything.
+        numbers = self.augmentation.numbers(self.batch_size, self.numbers.manual_seed(self.step))
+        return self.augmentation(batch, numbers[_part(self.batch_size, self.rank, self.world)])
+
+    def _check_finite(self, parts, batch):
+        if all(map(math.isfinite, parts.values())):
+            return
+        bad = int((~torch.isfinite(batch["pixels"])).flatten(1).any(1).sum())
+        raise FloatingPointError(
+            f"the loss is not finite at samples {self.seen} to {self.seen + self.batch_size - 1} of the stream "
+            f"({', '.join(f'{name} {value}' for name, value in parts.items())}); "
+            f"{bad} of these stamps hold pixels that are not finite; if none do, try a lower learning_rate"
         )
+
+    def look(self, held):
+        """A row for the history, with the losses on batches held out, if there are any; the best weights are kept."""
+        row = {
+            "samples": self.seen,
+            "time": self.seconds,
+            "rate": self.seen / max(self.seconds, 1e-9),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train_nll": sum(self.recent) / len(self.recent),
+            **(validate(self.average, held, self.device) if held else {}),
+        }
+        self.recent = []
+        self.rows.append(row)
+        if held and _total(row) <= min(map(_total, self.rows)):
+            self.best_row = len(self.rows) - 1
+            self.best = {name: tensor.clone() for name, tensor in self.average.state_dict().items()}
+        self.go_on()  # looking costs time that is not training's
+        return row
+
+    def looks_without_gain(self, patience):
+        """Whether the last looks, as many as ``patience`` says, were no better than one before them."""
+        return None not in (patience, self.best_row) and len(self.rows) - 1 - self.best_row >= patience
+
+    def agree(self, *flags):
+        """Flags that are set in any process."""
+        return (summed(torch.tensor([float(flag) for flag in flags]), self.device) > 0).tolist()
+
+    def finish(self):
+        """Give the module the best weights: those of the first process, which alone has looked."""
+        weights = self.average.state_dict() | self.best
+        self.module.load_state_dict({name: from_first(tensor.to(self.device), self.world) for name, tensor in weights.items()})
+        self.module.eval()
+
+    def history(self, meta):
+        """The rows as a table."""
+        history = TrainingHistory(rows=self.rows)
+        history["time"].unit = u.s
+        history["rate"].unit = 1 / u.s
+        history = TrainingHistory(history)  # columns with a unit become quantities
+        history.meta |= meta | {"seen": self.seen, "seconds": self.seconds, "device": str(self.device), "processes": self.world,
+                                "best_row": self.best_row}
         return history
+
+    def save(self, path, settings):
+        """Write all of it to a checkpoint."""
+        tensors = {f"best.{name}": t for name, t in self.best.items()}
+        tensors |= {f"module.{name}": t for name, t in self.module.state_dict().items()}
+        tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
+        for i, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": t for name, t in values.items()}
+        state = {name: getattr(self, name) for name in STATE}
+        write_file(path, tensors, {"state": state, "settings": settings}, kind="checkpoint")
+
+    def resume(self, path, settings):
+        """Take all of it from a checkpoint, if it is of the same training."""
+        tensors, header = read_file(path, kind="checkpoint")
+        if header["settings"] != settings:
+            different = [k for k in header["settings"].keys() | settings.keys() if header["settings"].get(k) != settings.get(k)]
+            raise ValueError(
+                f"checkpoint {path} is of another training (different: {', '.join(sorted(different))}); "
+                "give the same arguments, another path, or delete it"
+            )
+        parts = {"module": {}, "average": {}, "best": self.best, "optimizer": {}}
+        for name, tensor in tensors.items():
+            part, name = name.split(".", 1)
+            parts[part][name] = tensor
+        self.module.load_state_dict(parts["module"])
+        self.average.load_state_dict(parts["average"])
+        self._resume_optimizer(parts["optimizer"])
+        for name, value in header["state"].items():
+            setattr(self, name, value)
+
+    def _resume_optimizer(self, tensors):
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        moments = {}
+        for name, tensor in tensors.items():
+            i, name = name.split(".", 1)
+            if tensor.ndim > 0:
+                # The fused optimizer takes for granted that moments lie in memory as their parameters do.
+                tensor = torch.empty_like(parameters[int(i)]).copy_(tensor)
+            moments.setdefault(int(i), {})[name] = tensor
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
 
 def one_cycle(fraction, rise=0.1):
@@ -323,6 +399,29 @@ def validate(module, batches, device):
     return {"nll": mean["nll"], "class_loss": mean["class"], "visibility_loss": mean["visibility"], "auc": area}
 
 
+def _part(size, rank, world):
+    """Which samples of a batch a process has."""
+    return slice(rank * (size // world), (rank + 1) * (size // world))
+
+
+def _loader(stream, numbers, size, rank, world, workers, device):
+    """This process's parts of the numbered batches of a stream, made ahead by other processes if there are workers."""
+    return torch.utils.data.DataLoader(
+        _Batches(stream, size, _part(size, rank, world)),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        pin_memory=device.type == "cuda" and workers > 0,
+        worker_init_fn=_leave_signals_to_parent,
+        generator=torch.Generator(),  # else the loader draws from the global one
+    )
+
+
+def _progress_bar(done, total, shown):
+    return tqdm(total=total, initial=done, unit="mock", unit_scale=True, disable=not shown, desc="training")
+
+
 def _validation_batches(validation, stream, samples, size):
     source, start = (stream, VALIDATION_START) if validation is None else (validation, 0)
     return [source.batch(start + i, min(size, samples - i)) for i in range(0, samples, size)]
@@ -343,42 +442,6 @@ def _follow(average, module, step):
     torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - decay)
     for mine, its in zip(average.buffers(), module.buffers(), strict=True):
         mine.copy_(its)
-
-
-def _store(path, module, average, best, optimizer, state, settings):
-    tensors = {f"best.{name}": t for name, t in best.items()}
-    tensors |= {f"module.{name}": t for name, t in module.state_dict().items()}
-    tensors |= {f"average.{name}": t for name, t in average.state_dict().items()}
-    for i, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{name}": t for name, t in values.items()}
-    write_file(path, tensors, {"state": state, "settings": settings}, kind="checkpoint")
-
-
-@torch.no_grad()
-def _restore(path, module, average, best, optimizer, state, settings):
-    tensors, header = read_file(path, kind="checkpoint")
-    if header["settings"] != settings:
-        different = [k for k in header["settings"].keys() | settings.keys() if header["settings"].get(k) != settings.get(k)]
-        raise ValueError(
-            f"checkpoint {path} is of another training (different: {', '.join(sorted(different))}); "
-            "give the same arguments, another path, or delete it"
-        )
-    parts = {"module": {}, "average": {}, "best": best, "optimizer": {}}
-    for name, tensor in tensors.items():
-        part, name = name.split(".", 1)
-        parts[part][name] = tensor
-    module.load_state_dict(parts["module"])
-    average.load_state_dict(parts["average"])
-    moments = {}
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for name, tensor in parts["optimizer"].items():
-        i, name = name.split(".", 1)
-        if tensor.ndim > 0:
-            # The fused optimizer takes for granted that moments lie in memory as their parameters do.
-            tensor = torch.empty_like(parameters[int(i)]).copy_(tensor)
-        moments.setdefault(int(i), {})[name] = tensor
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    state.update(header["state"])
 
 
 @contextmanager
