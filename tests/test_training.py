@@ -3,6 +3,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -94,9 +95,10 @@ def test_interruption_and_resume(reference, tmp_path, number):
     history = net.fit(FakeStream(), samples=160, checkpoint=path, **SHORT)
     assert torch.equal(weights(net), weights(reference[0]))
     assert history["samples"].tolist() == [64, 128, 160]
-    assert history["nll"][0] == pytest.approx(reference[1]["nll"][0])
-    assert history["train_nll"][-1] == pytest.approx(reference[1]["train_nll"][-1])
+    for name in ("nll", "train_nll", "class_loss", "visibility_loss", "auc", "learning_rate"):
+        assert history[name].tolist() == pytest.approx(reference[1][name].tolist())
     assert not path.exists()
+    assert history.meta["augmented"]  # by numbers that depend on the step alone
 
 
 def test_checkpoint_of_another_training(tmp_path):
@@ -188,16 +190,6 @@ def test_patience_and_the_best_weights():
     assert validate(net.module, batches, torch.device("cpu"))["nll"] == pytest.approx(history["nll"][best], abs=1e-4)
 
 
-def test_resumed_trainings_are_augmented_alike(tmp_path):
-    """The augmentation of a step depends on the step alone."""
-    path, whole, parts = tmp_path / "state", make(), make()
-    whole.fit(FakeStream(), samples=160, **SHORT)
-    with pytest.raises(KeyboardInterrupt):
-        parts.fit(Interrupting(signal.SIGINT), samples=160, checkpoint=path, **SHORT)
-    parts.fit(FakeStream(), samples=160, checkpoint=path, **SHORT)
-    assert torch.equal(weights(whole), weights(parts))
-
-
 def test_half_precision_changes_little():
     """And is given back to the device's own choice."""
     nets = [make(conditions=False) for _ in range(2)]
@@ -246,9 +238,12 @@ def test_two_processes_learn_as_one(tmp_path):
     folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"}
     results = []
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        port = found.getsockname()[1]
     for processes in (1, 2):
         model, table = tmp_path / f"{processes}.safetensors", tmp_path / f"{processes}.ecsv"
-        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "29511"]
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(port)]
         done = subprocess.run([*command, str(script), str(model), str(table)], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         results.append((ClusterNet.load(model), QTable.read(table)))

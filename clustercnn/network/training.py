@@ -29,7 +29,7 @@ VALIDATION_START = 2**40
 PARTS = {"nll": 1.0, "class": 1.0, "visibility": 0.3}
 CLIP = 2.0
 # What a checkpoint holds besides tensors.
-STATE = ("step", "seconds", "rows", "best_row")
+STATE = ("step", "seconds", "recent", "rows", "best_row")
 PRECISIONS = {"auto": None, "float32": False, "bfloat16": True}
 
 
