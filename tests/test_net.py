@@ -89,6 +89,12 @@ def test_save_and_load(nets, kind, stamps, tmp_path):
     assert np.array_equal(ClusterNet.load(path).predict(stamps, draws=50).draws, two.draws)
 
 
+def test_failed_save_leaves_the_provenance(net, tmp_path):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        net.save(tmp_path / "net.safetensors", extra={"when": object()})
+    assert "when" not in net.training
+
+
 def test_resnet50_without_photometry_round_trip(tmp_path):
     stream = FakeStream(shape=(32, 32))
     net = ClusterNet(encoder="resnet50", photometry=False, shape=(32, 32))
@@ -329,6 +335,11 @@ def test_activation_map(nets, stamps):
         ({"bands": ("F336W", "F336W")}, "different names"),
         ({"bands": ()}, "different names"),
         ({"scales": {"F999W": 1.0}}, "scales must be given"),
+        ({"scales": {"F336W": 0.0}}, "scales must be positive numbers of electron/s per pixel, not 0.0 for F336W"),
+        ({"scales": {"F336W": np.nan}}, "scales must be positive"),
+        ({"scales": {"F336W": 0.01 * RATE}}, "scales must be positive numbers"),
+        ({"shape": 64}, "shape must be two numbers of pixels .* not 64"),
+        ({"shape": (64,)}, "shape must be two numbers"),
     ],
 )
 def test_bad_constructor(keywords, match):
@@ -471,6 +482,8 @@ def test_fine_tuning(informed, nets):
     assert net.module.cluster.counts.sum() == 64 and net.training["start"]["samples"] == 16000
     with pytest.raises(ValueError, match="start must be a network like this one"):
         ClusterNet(shape=(24, 24)).fit(STREAM, samples=32, start=nets["flow", "fixed"], progress=False, device="cpu")
+    with pytest.raises(TypeError, match="start must be a ClusterNet, such as .*, not 'm83'"):
+        ClusterNet(shape=(24, 24)).fit(STREAM, samples=32, start="m83", progress=False, device="cpu")
 
 
 def test_the_papers_network():

@@ -129,10 +129,13 @@ def test_endless_batches(stream):
         assert_same(next(batches), stream.batch(5 * i, 5))
 
 
-def test_networks_train_on_shards(directory):
-    """A fixed set takes the place of the stream, over and over again."""
+def test_networks_train_on_shards(directory, stream):
+    """A fixed set takes the place of the stream, over and over again; it is not validated on what it trained on."""
     from clustercnn import ClusterNet
 
     net = ClusterNet(shape=(24, 24), rng=0)
-    history = net.fit(MockShards(directory), 128, batch_size=32, validation_samples=32, progress=False, device="cpu")
+    settings = {"batch_size": 32, "validation_samples": 32, "progress": False, "device": "cpu"}
+    with pytest.raises(ValueError, match="validation must be given, or validation_samples=0: a set of .* mocks"):
+        net.fit(MockShards(directory), 128, **settings)
+    history = net.fit(MockShards(directory), 128, validation=stream, **settings)
     assert np.isfinite(history["nll"]).all() and net.training["samples"] == 128

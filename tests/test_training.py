@@ -87,10 +87,11 @@ class Interrupting(FakeStream):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption_and_resume(reference, tmp_path, number):
     path = tmp_path / "state"
-    before = signal.getsignal(number)
+    before, stopped = signal.getsignal(number), make()
     with pytest.raises(KeyboardInterrupt, match="after 96 samples"):
-        make().fit(Interrupting(number), samples=160, checkpoint=path, **SHORT)
+        stopped.fit(Interrupting(number), samples=160, checkpoint=path, **SHORT)
     assert signal.getsignal(number) is before
+    assert not stopped.module.training  # it may be asked as it is
     net = make(rng=5)  # the checkpoint's weights count, not the new ones
     history = net.fit(FakeStream(), samples=160, checkpoint=path, **SHORT)
     assert torch.equal(weights(net), weights(reference[0]))
@@ -143,11 +144,37 @@ def test_separate_validation_stream_and_one_class():
 
 
 @pytest.mark.parametrize(
-    ("keywords", "match"), [({"samples": 0}, "samples must be"), ({"batch_size": 1}, "batch_size must be")]
+    ("keywords", "match"),
+    [
+        ({"samples": 0}, "samples must be"),
+        ({"batch_size": 1}, "batch_size must be"),
+        ({"patience": 0}, "patience must be at least 1"),
+        ({"patience": 2, "validation_samples": 0}, "patience must be at least 1, and goes with validation_samples, not 2 and 0"),
+    ],
 )
 def test_bad_arguments(keywords, match):
     with pytest.raises(ValueError, match=match):
         make().fit(FakeStream(), **{"samples": 32} | SHORT | keywords)
+
+
+def test_folder_of_the_checkpoint(tmp_path):
+    """Not found out after the first five minutes."""
+    with pytest.raises(FileNotFoundError, match="nowhere/state cannot be written: there is no such folder"):
+        make().fit(FakeStream(), samples=32, checkpoint=tmp_path / "nowhere" / "state", **SHORT)
+
+
+def test_training_again():
+    """A network goes on from its weights; its class knows the odds of the new mocks alone, and its provenance both trainings."""
+    net = make()
+    net.fit(FakeStream(), samples=64, **SHORT)
+    before = weights(net)
+    with pytest.raises(ValueError, match="samples must be"):
+        net.fit(FakeStream(), samples=0, **SHORT)
+    assert net.module.cluster.counts.sum() == 64  # as it was
+    net.fit(FakeStream(only_clusters=True), samples=32, learning_rate=1e-6, **SHORT)
+    assert (weights(net) - before).abs().max() < 1e-3
+    assert net.module.cluster.counts.tolist() == [0, 32]
+    assert net.training["samples"] == 32 and net.training["start"]["samples"] == 64
 
 
 def test_stream_must_fit_the_network():

@@ -128,6 +128,10 @@ class ClusterModule(nn.Module):
         losses["visibility"] = -weight * self.visibility.log_prob(features, unit, visibility).sum(), n
         return losses
 
+    def forget_counts(self):
+        """Let the class head begin to count: the mix of an earlier training may have been another."""
+        self.cluster.counts.zero_()
+
     def count(self, is_cluster):
         """Tell the class head which labels it has been trained on."""
         self.cluster.count(is_cluster)

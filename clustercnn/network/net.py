@@ -90,6 +90,11 @@ class ClusterNet:
         for name, value, allowed in (("encoder", encoder, ENCODERS), ("head", head, HEADS), ("scaling", scaling, SCALINGS)):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {tuple(allowed)}, not {value!r}")
+        if np.shape(shape) != (2,) or min(shape) < 1:
+            raise ValueError(f"shape must be two numbers of pixels (ny, nx) such as (64, 64), not {shape!r}")
+        for band, scale in dict(scales or {}).items():
+            if scale is not None and not (np.isscalar(scale) and 0 < scale < np.inf):
+                raise ValueError(f"scales must be positive numbers of electron/s per pixel, not {scale!r} for {band}")
         self.space = ParameterSpace.paper() if space is None else space
         self.config = {
             "bands": list(bands),
@@ -158,6 +163,8 @@ class ClusterNet:
         """
         Train on a stream of mocks. A script that calls it may be started by ``torchrun``; see `~clustercnn.network.train`.
 
+        A network that has been trained goes on from the weights that it has.
+
         Parameters
         ----------
         stream : `~clustercnn.simulation.MockStream` or alike
@@ -194,39 +201,43 @@ class ClusterNet:
             )
         if ParameterSpace.from_dict(contract["parameter_space"]) != self.space:
             raise ValueError("the stream has another parameter space than the network; give it to ClusterNet as space=...")
+        before = self.training
         if start is not None:
             self._start_from(start)
+            before = start.training
         self._describe(stream, contract)
         self.contract = contract
         augmentation = None
         if self.config["conditions"]:
             augmentation = Augmentation(self.module.scales, calibrated=self.config["scaling"] == "fixed")
-        history = train(
-            self.module,
-            stream,
-            samples,
-            device=as_device(device),
-            progress=progress,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            workers=workers,
-            precision=precision,
-            augmentation=augmentation,
-            validation=validation,
-            validation_samples=validation_samples,
-            validate_every=validate_every,
-            patience=patience,
-            checkpoint=checkpoint,
-            checkpoint_minutes=checkpoint_minutes,
-            tensorboard=tensorboard,
-            identity={"network": self.config, "contract": contract},
-        )
-        self.module.to("cpu")
+        try:
+            history = train(
+                self.module,
+                stream,
+                samples,
+                device=as_device(device),
+                progress=progress,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                weight_decay=weight_decay,
+                workers=workers,
+                precision=precision,
+                augmentation=augmentation,
+                validation=validation,
+                validation_samples=validation_samples,
+                validate_every=validate_every,
+                patience=patience,
+                checkpoint=checkpoint,
+                checkpoint_minutes=checkpoint_minutes,
+                tensorboard=tensorboard,
+                identity={"network": self.config, "contract": contract},
+            )
+        finally:  # ready for `predict`, interrupted or not
+            self.module.to("cpu").eval()
         last = history[-1 if history.meta["best_row"] is None else history.meta["best_row"]]
         self.training = {
             "samples": history.meta["seen"],
-            **({} if start is None else {"start": start.training}),
+            **({"start": before} if before else {}),
             "augmented": augmentation is not None,
             "batch_size": batch_size,
             "learning_rate": learning_rate,
@@ -252,9 +263,10 @@ class ClusterNet:
         extra : dict, optional
             JSON-able entries to add to the provenance, such as validation numbers.
         """
-        self.training |= extra or {}
-        header = {"network": self.config, "contract": self.contract, "training": self.training}
+        training = self.training | (extra or {})
+        header = {"network": self.config, "contract": self.contract, "training": training}
         write_file(path, self.module.state_dict(), header, half=True)
+        self.training = training
 
     @classmethod
     def load(cls, path):
@@ -496,13 +508,14 @@ class ClusterNet:
 
     def _start_from(self, other):
         """Take the weights of a network of the same kind."""
+        if not isinstance(other, ClusterNet):
+            raise TypeError(f"start must be a ClusterNet, such as ClusterNet.load('another.safetensors'), not {other!r}")
         same = ("encoder", "head", "photometry", "scaling", "conditions", "shape")
         if [self.config[name] for name in same] != [other.config[name] for name in same] or len(self.bands) != len(other.bands):
             raise ValueError(f"start must be a network like this one, {self!r}, not {other!r}")
         if self.space != other.space:
             raise ValueError("start must have the parameter space of this network")
         self.module.load_state_dict(other.module.state_dict())
-        self.module.cluster.counts.zero_()  # the mix of the new stream may be another
 
     def _describe(self, stream, contract):
         """Scales that are not known yet, and the noise of the mocks, from the first of them."""

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import torch
 from astropy import units as u
@@ -108,7 +109,7 @@ def train(
     Parameters
     ----------
     module : `~torch.nn.Module`
-        Such as `ClusterModule`, with ``losses(batch)`` and ``count(is_cluster)``.
+        Such as `ClusterModule`, with ``losses(batch)``, ``count(is_cluster)`` and ``forget_counts()``.
     stream : object
         ``stream.batch(start, size)`` gives a dict of tensors; see `clustercnn.simulation.MockStream`.
     samples : int
@@ -125,11 +126,11 @@ def train(
     augmentation : `Augmentation`, optional
         What is done to the stamps before the network sees them; never to those of the validation.
     validation : object, optional
-        Stream whose first samples are the validation set. Default: samples of ``stream`` from 2**40 on.
+        Stream whose first samples are the validation set. Default: samples of ``stream`` from 2**40 on; a fixed set has none.
     validation_samples, validate_every : int
         Size of the validation set (0: none), and training samples between two looks at it.
     patience : int, optional
-        Stop after so many looks without a better loss. Default: never.
+        Stop after so many looks without a better loss, 1 or more. Default: never.
     checkpoint : path, optional
         File that the whole state goes to every ``checkpoint_minutes``, and at SIGINT and SIGTERM. If it exists the
         training goes on from there, to the same result as without the interruption.
@@ -151,11 +152,18 @@ def train(
     ------
     FloatingPointError
         If the loss is not finite; the message names the samples.
+    FileNotFoundError
+        If the folder of the checkpoint does not exist.
     ValueError
-        If ``samples`` is not positive, the batch cannot be shared out, or the checkpoint is of another training.
+        If ``samples`` is not positive, the batch cannot be shared out, there is nothing to validate on, or the checkpoint is of another
+        training.
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
+    if patience is not None and (patience < 1 or validation_samples < 1):
+        raise ValueError(f"patience must be at least 1, and goes with validation_samples, not {patience} and {validation_samples}")
+    if checkpoint is not None and not Path(checkpoint).absolute().parent.is_dir():
+        raise FileNotFoundError(f"checkpoint {checkpoint} cannot be written: there is no such folder")
     with distributed(torch.device(device)) as (rank, world, device), _precision(module, precision):
         if batch_size < 2 or batch_size % world:
             raise ValueError(f"batch_size must be at least 2, and a multiple of the {world} processes, not {batch_size}")
@@ -216,6 +224,7 @@ class _Trainer:
 
     def __init__(self, module, steps, batch_size, learning_rate, weight_decay, augmentation, rank, world, device):
         self.module = module.to(device).train()
+        module.forget_counts()
         self.steps, self.batch_size, self.learning_rate, self.augmentation = steps, batch_size, learning_rate, augmentation
         self.rank, self.world, self.device = rank, world, device
         self.average = copy.deepcopy(module).eval().requires_grad_(False)
@@ -423,6 +432,11 @@ def _progress_bar(done, total, shown):
 
 
 def _validation_batches(validation, stream, samples, size):
+    """Batches that the training never sees."""
+    if validation is None and samples > 0 and hasattr(stream, "__len__"):
+        raise ValueError(
+            f"validation must be given, or validation_samples=0: a set of {len(stream)} mocks has none that the training does not see"
+        )
     source, start = (stream, VALIDATION_START) if validation is None else (validation, 0)
     return [source.batch(start + i, min(size, samples - i)) for i in range(0, samples, size)]
 
