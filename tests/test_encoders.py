@@ -116,6 +116,38 @@ def test_renormalize_forgets_scale_and_offset(scale, offset):
     assert torch.allclose(changed, renormalize(pixels), atol=2e-3)
 
 
+@pytest.mark.parametrize("part", [0.1, 0.45, 0.8])
+def test_renormalize_looks_at_what_is_known(part):
+    """At the edge of an image the known pixels keep their scale."""
+    pixels = 3 + 0.1 * noise(4, 2, 64, 64)
+    edge = torch.arange(64) < 64 * part
+    renormalized = renormalize(pixels.masked_fill(edge, np.nan))
+    assert torch.isnan(renormalized[..., edge]).all()
+    rms = renormalized[..., ~edge].flatten(2).std(-1)
+    assert torch.all((rms - 1).abs() < 4 * 1.17 / (2 * (1 - part) * 32**2) ** 0.5)  # standard error of a MAD of every fourth pixel
+    assert torch.isnan(renormalize(torch.full((1, 1, 16, 16), np.nan))).all()
+
+
+def test_the_renormalized_network_is_not_told_the_depth():
+    """Nor does a hole change its scale."""
+    from clustercnn.network import ClusterModule
+    from clustercnn.parameters import ParameterSpace
+
+    pixels = noise(2, 3, 64, 64)
+    edge = pixels.clone()
+    edge[..., :28] = np.nan
+    depth = torch.full((2, 3), 0.3)
+    for scaling in ("fixed", "renormalized"):
+        module = ClusterModule(3, (64, 64), ParameterSpace.paper(), "compact", "flow", True, scaling, conditions=True).eval()
+        assert torch.equal(module(pixels), module(pixels, depth)) == (scaling == "renormalized")
+        if scaling == "renormalized":
+            assert torch.allclose(module(edge), module(20 * edge + 5), atol=1e-3)
+            seen = []
+            module.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+            module(edge), module(pixels)
+            assert torch.allclose(seen[0][..., 28:], seen[1][..., 28:], atol=0.1)
+
+
 def test_renormalize_odd_stamps():
     assert torch.equal(renormalize(torch.full((1, 1, 24, 24), 7.0)), torch.zeros(1, 1, 24, 24))  # constant
     flat = torch.zeros(1, 1, 24, 24)

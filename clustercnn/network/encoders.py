@@ -16,17 +16,17 @@ def renormalize(pixels):
 
     The median is subtracted and the result divided by a robust rms (1.48 times the median absolute deviation), both of
     every second pixel along x and y, so that nothing of the photometric calibration is left. Where more than half of the
-    pixels are equal (8-bit pictures) a thousandth of the plain standard deviation takes the place of the rms.
+    pixels are equal (8-bit pictures) a thousandth of the plain rms about the median takes the place of the robust one.
 
     Parameters
     ----------
     pixels : `~torch.Tensor`
-        Shape (n, band, ny, nx), any unit, no NaN.
+        Shape (n, band, ny, nx), any unit; NaN where unknown.
 
     Returns
     -------
     pixels : `~torch.Tensor`
-        The same shape; invariant to ``scale * pixels + offset`` with a positive scale. A constant band becomes 0.
+        The same shape; invariant to ``scale * pixels + offset`` with a positive scale. A constant band becomes 0, NaN stays.
 
     Examples
     --------
@@ -37,9 +37,10 @@ def renormalize(pixels):
     True
     """
     thin = pixels[..., ::2, ::2].flatten(2)
-    median = thin.median(-1, keepdim=True).values
+    median = thin.nanmedian(-1, keepdim=True).values
     thin = thin - median
-    rms = torch.maximum(1.4826 * thin.abs().median(-1, keepdim=True).values, 1e-3 * thin.std(-1, keepdim=True))
+    plain = thin.square().nanmean(-1, keepdim=True).sqrt()
+    rms = torch.maximum(1.4826 * thin.abs().nanmedian(-1, keepdim=True).values, 1e-3 * plain)
     return (pixels - median[..., None]) / torch.where(rms > 0, rms, torch.ones_like(rms))[..., None]
 
 

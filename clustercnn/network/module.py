@@ -65,7 +65,8 @@ class ClusterModule(nn.Module):
         pixels : `~torch.Tensor`
             Electron/s, shape (n, band, ny, nx); NaN where unknown, if the module takes conditions.
         depth : `~torch.Tensor`, optional
-            Decimal logarithm of the exposure over that of the contract, shape (n, band). Default 0.
+            Decimal logarithm of the exposure over that of the contract, shape (n, band). Default 0. A renormalized network does not
+            look at it.
         zero_point_error : `~torch.Tensor`, optional
             Standard deviation of the zero points, mag, shape (n,). Default 0.
 
@@ -74,11 +75,11 @@ class ClusterModule(nn.Module):
         features : `~torch.Tensor`
             Shape (n, features).
         """
+        pixels = renormalize(pixels) if self.scaling == "renormalized" else pixels / self.scales[:, None, None]
         known = None
         if self.conditions:
             known = torch.isfinite(pixels)
             pixels = _filled(pixels, known)
-        pixels = renormalize(pixels) if self.scaling == "renormalized" else pixels / self.scales[:, None, None]
         stretched = stretch(pixels)
         if self.conditions:
             stretched = torch.where(known, stretched, UNKNOWN)
@@ -90,7 +91,8 @@ class ClusterModule(nn.Module):
             seen.append(self.photometry(pixels))
         if self.conditions:
             present = known.flatten(2).any(-1).float()
-            depth = torch.zeros_like(present) if depth is None else depth
+            if depth is None or self.scaling == "renormalized":  # the exposure and the noise together would tell the calibration
+                depth = torch.zeros_like(present)
             error = torch.zeros_like(present[:, 0]) if zero_point_error is None else zero_point_error
             seen += [present, depth * present, 5 * error[:, None]]  # all of order unity
         return self.merge(torch.cat(seen, -1))

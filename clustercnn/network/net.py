@@ -51,8 +51,8 @@ class ClusterNet:
         and scale of every band of every stamp (`renormalize`): any unit and zero point will do, at the cost of twice the
         errors in age and A_V.
     conditions : bool
-        Whether the network is told what it looks at: which pixels and bands there are, how deep each band is, how uncertain the
-        zero points are. It then answers for incomplete and imperfect stamps, for which `fit` trains it by `Augmentation`.
+        Whether the network is told what it looks at: which pixels and bands there are and, with fixed scaling, how deep each band is
+        and how uncertain the zero points are. It then answers for incomplete and imperfect stamps, for which `fit` trains it by `Augmentation`.
     scales : dict, optional
         Electron/s per pixel of each band at which the asinh stretch turns over. Default: 0.01, 0.02, 0.05 for F336W,
         F438W, F814W; for other bands the median robust rms of the first mocks that `fit` sees.
@@ -360,8 +360,8 @@ class ClusterNet:
         instrument : `~clustercnn.instruments.Instrument`, optional
             What the data were taken with. Needed for images in electron, adu or flux densities; and where its zero points
             differ from the network's, the pixels are brought to the latter. Passbands and pixel scale must be the network's. A
-            network with ``conditions`` takes the exposures into account; those beyond what it was trained for, by a factor of more
-            than 1.4, bring a warning and a flag.
+            network with ``conditions`` and fixed scaling takes the exposures into account; those beyond what it was trained for, by a
+            factor of more than 1.4, bring a warning and a flag. Without it the depth is taken to be that of the training's instrument.
         pixel_scale : `~astropy.units.Quantity`, optional
             Angle per pixel of stamps, to be checked against the network's (images know their own).
         distance : `~astropy.units.Quantity`, optional
