@@ -12,10 +12,11 @@ from clustercnn.simulation.background import star_rates
 from clustercnn.simulation.noise import Detector
 from clustercnn.simulation.render import Renderer, band_psfs
 from clustercnn.simulation.scenes import ClusterScenes
+from clustercnn.simulation.stream import BLUR, JITTER
 
 __all__ = ["PosteriorPredictive", "posterior_predictive"]
 
-RADIUS = 12.0  # pixels around the centre that are compared
+RADIUS = 12.0  # pixels around the centre that are compared; a quarter of smaller stamps
 
 
 @dataclass
@@ -26,7 +27,8 @@ class PosteriorPredictive:
     Attributes
     ----------
     p_value : float
-        Fraction of simulated stamps that lie at least as far from their mean as the observed one.
+        Fraction of all stamps, the observed one and the simulated, that lie at least as far from the mean of the others as the
+        observed one.
     chi_square : float
         That distance of the observed stamp: squared residuals over the variance of the simulated pixels, summed.
     model, residual : `~astropy.units.Quantity`
@@ -78,34 +80,45 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     observed = stamp.to_value(unit).astype(float)
     if observed.ndim != 3 or len(observed) != len(instrument.bands):
         raise ValueError(f"stamp must have shape ({len(instrument.bands)}, ny, nx) for the instrument's bands, not {stamp.shape}")
-    if n < 2:
-        raise ValueError(f"n must be at least 2, not {n}")
+    if n < 10:
+        raise ValueError(f"n must be at least 10, not {n}")
     rng = np.random.default_rng(rng)
     shape = observed.shape[1:]
     x, y = ((shape[1] - 1) / 2, (shape[0] - 1) / 2) if position is None else position
+    radius = min(RADIUS, min(shape) / 4)
     row, column = np.indices(shape)
-    near = np.hypot(column - x, row - y) < RADIUS
-    good = np.isfinite(observed).all(axis=0)
-    if not (near & good).any() or not (~near & good).any():
-        raise ValueError(f"stamp must have good pixels within {RADIUS:g} pixels of the source and beyond")
+    near = np.hypot(column - x, row - y) < radius
+    known = np.isfinite(observed)
+    if not (near & known).any() or not (~near & known).any():
+        raise ValueError(f"stamp must have good pixels within {radius:g} pixels of the source and beyond")
 
     light = _light(estimate.draws[i], estimate.space, instrument, distance, psf, shape, (x, y), n, rng)
-    far = observed[:, ~near & good]
-    sky = far[:, rng.integers(far.shape[1], size=(n, *shape))].swapaxes(0, 1)
-    # sky pixels bring the noise of sky and detector; the photons of the cluster bring their own
+    # photons of the sky and noise of the detector come with the pixels of the sky; those of the cluster bring their own
     exposure = Detector.from_instrument(instrument).exposure[:, None, None]
+    sky = _shifted(observed - light.mean(axis=0), known & ~near, 2 * radius, n, rng)
     simulated = rng.poisson(light * exposure) / exposure + sky
-
     model = simulated.mean(axis=0)
-    variance = simulated.var(axis=0, ddof=1) + 1e-12
-    compared = near & good
+    distances = _distances(np.concatenate([observed[None], simulated])[:, near & known])
+    p_value = np.mean(distances >= distances[0])
+    return PosteriorPredictive(float(p_value), float(distances[0]), model * unit, (observed - model) * unit)
 
-    def chi_square(pixels):
-        return ((pixels - model) ** 2 / variance)[..., compared].sum(axis=(-2, -1))
 
-    found = float(chi_square(observed))
-    p_value = (1 + np.sum(chi_square(simulated) >= found)) / (n + 1)
-    return PosteriorPredictive(float(p_value), found, model * unit, (observed - model) * unit)
+def _shifted(sky, known, distance, n, rng):
+    """A stamp of sky (band, ny, nx) shifted by at least a distance, n times, what leaves at one edge entering at the other."""
+    shape = sky.shape[1:]
+    middle = [np.nanmedian(np.where(these, band, np.nan)) if these.any() else 0.0 for band, these in zip(sky, known, strict=True)]
+    sky = np.where(known, sky, np.array(middle)[:, None, None])
+    steps = np.stack(np.indices(shape), axis=-1).reshape(-1, 2)
+    steps = steps[np.hypot(*np.minimum(steps, shape - steps).T) >= distance]
+    return np.stack([np.roll(sky, step, axis=(1, 2)) for step in steps[rng.integers(len(steps), size=n)]])
+
+
+def _distances(pixels):
+    """Squared distance of each stamp (n, pixels) from the mean of the others, in their variance, summed over the pixels."""
+    n = len(pixels)
+    apart = pixels - pixels.mean(axis=0)
+    variance = ((apart**2).sum(axis=0) - apart**2 * n / (n - 1)) / (n - 2)
+    return ((apart * n / (n - 1)) ** 2 / (variance + 1e-12)).sum(axis=1)
 
 
 def _light(draws, space, instrument, distance, psf, shape, center, n, rng):
@@ -114,5 +127,6 @@ def _light(draws, space, instrument, distance, psf, shape, center, n, rng):
     clusters = ClusterScenes(space, instrument, star_rates(instrument, distance))
     renderer = Renderer([psf[band] for band in instrument.bands], shape, smooth_reach=clusters.reach)
     coordinates = draws[rng.integers(len(draws), size=n)].astype(float)
-    light = clusters.render(clusters.clusters(coordinates, np.tile(center, (n, 1)), rng, rng), renderer)
+    center = center + rng.uniform(-JITTER, JITTER, (n, 2))
+    light = clusters.render(clusters.clusters(coordinates, center, rng, rng), renderer, BLUR * rng.random(n))
     return np.maximum(light.numpy().astype(float), 0)

@@ -18,6 +18,8 @@ __all__ = ["main"]
 
 INSTRUMENT = "HST/WFC3/UVIS/M83"
 DISTANCE = 4.5 * u.Mpc
+CALIBRATION = 0xCA11B  # goes with the seed of mocks that calibrate
+CALIBRATION_SAMPLES = 20_000
 # Even odds where one candidate in a hundred is a cluster: `ClusterEstimate.p_cluster_at`(0.01) = 0.5.
 P_CLUSTER = 0.99
 
@@ -85,6 +87,7 @@ def _parser():
     train.add_argument("--out", type=Path, default=Path("m83.safetensors"), help="model file")
     train.add_argument("--resume", action="store_true", help="go on from the checkpoint that an interrupted run left")
     train.add_argument("--workers", type=int, default=1, help="processes that simulate")
+    train.add_argument("--calibration", type=int, default=CALIBRATION_SAMPLES, help="mocks to calibrate it on; 0 for none")
     train.add_argument("--seed", type=int, help="of mocks and first weights; default: as the file says")
     _add_device(train)
 
@@ -108,8 +111,9 @@ def _parser():
     inject.add_argument("--distance", type=float, default=DISTANCE.value, help="of the galaxy, Mpc")
     _add_seed(inject)
 
-    calibrate = verb(_calibrate, "--model m83 --samples 2000", "check the posteriors of a network on fresh mocks")
-    calibrate.add_argument("--samples", type=int, default=2000, help="mocks, of which half are clusters")
+    calibrate = verb(_calibrate, "--model m83.safetensors --out m83.safetensors", "check and calibrate a network on fresh mocks")
+    calibrate.add_argument("--samples", type=int, default=CALIBRATION_SAMPLES, help="mocks, of which half are clusters")
+    calibrate.add_argument("--out", type=Path, help="model file for the network with its calibration; default: only print it")
     _add_model(calibrate)
     _add_seed(calibrate)
     _add_device(calibrate)
@@ -248,6 +252,9 @@ def _train(arguments):
     history = run.net.fit(run.stream, device=device, workers=workers, checkpoint=checkpoint, **training)
     run.net.save(arguments.out, extra={"config": arguments.config.read_text()})
     _write(history, arguments.out.with_suffix(".history.ecsv"))
+    if arguments.calibration:
+        _fresh_calibration(run.net, arguments.calibration, 1, device)
+        run.net.save(arguments.out)
     print(f"{run.net}\nin {arguments.out}")
 
 
@@ -277,37 +284,41 @@ def _inject(arguments):
 
 
 def _calibrate(arguments):
-    from clustercnn.calibration import auc, coverage, reliability
+    from clustercnn.network import calibration_text
+
+    net = _network(arguments.model)
+    _fresh_calibration(net, arguments.samples, arguments.seed, arguments.device)
+    print(f"{net}\n\n{calibration_text(net.calibration)}")
+    if arguments.out is not None:
+        net.save(arguments.out)
+        print(f"\nin {arguments.out}")
+
+
+def _fresh_calibration(net, samples, seed, device):
+    """Calibrate a network on mocks like those of its training, in front of other discs."""
     from clustercnn.instruments import Instrument
     from clustercnn.simulation import BackgroundFields, MockStream
 
-    net = _network(arguments.model)
     contract = net.contract
     instrument, distance = Instrument.from_dict(contract["instrument"]), contract["distance_mpc"] * u.Mpc
-    fields, mocks = np.random.SeedSequence(arguments.seed).spawn(2)
+    # the training may have had the same seed, but not this sequence
+    fields, mocks = np.random.SeedSequence([seed, CALIBRATION]).spawn(2)
     background = BackgroundFields.discs(instrument, n_fields=16, rng=fields, distance=distance)
-    # equal odds, as `reliability` needs them
+    # equal odds, as the class probability promises them
     stream = MockStream(net.space, instrument, background=background, distance=distance, rng=mocks, positive_fraction=0.5,
-                        depth_scatter=contract.get("depth_scatter", 0.0), noise_correlation=contract.get("noise_correlation", 0.0))
-    batch = {name: values.numpy() for name, values in stream.batch(0, arguments.samples).items()}
-    estimate = net.predict(batch["pixels"] * u.electron / u.s, device=arguments.device, rng=arguments.seed, progress=True)
-    cluster = batch["is_cluster"] > 0.5
-    truth = net.space.from_coordinates(batch["parameters"][cluster])
-    print(f"{net}\n{cluster.sum()} clusters and {(~cluster).sum()} other stamps, seed {arguments.seed}\n")
-    for title, table in (("Intervals", coverage(estimate[cluster], truth)),
-                         ("Class probability", reliability(estimate.p_cluster, cluster))):
-        for column in table.itercols():
-            column.info.format = ".3f" if column.dtype.kind == "f" else None
-        print(f"{title}\n" + "\n".join(table.pformat(max_lines=-1)) + "\n")
-    print(f"Area under the curve of the class: {auc(estimate.p_cluster, cluster):.3f}")
+                        negatives=contract.get("negatives"), depth_scatter=contract.get("depth_scatter", 0.0),
+                        noise_correlation=contract.get("noise_correlation", 0.0))
+    net.calibrate(stream, samples, device=device)
 
 
 def _info(arguments):
     if arguments.model is None:
         print(f"clustercnn {__version__}")
         return
+    from clustercnn.network import calibration_text
+
     net = _network(arguments.model)
-    print(net)
+    print(f"{net}\n\n{calibration_text(net.calibration)}\n")
     print(json.dumps({"contract": net.contract, "training": net.training}, indent=2))
 
 

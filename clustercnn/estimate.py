@@ -20,6 +20,7 @@ FLAGS = {
     "few effective draws": 4,  # a reweighted posterior rests on fewer than 20 draws
     "missing bands": 8,  # of the stamp a whole band was missing, or several
     "depth unlike training": 16,  # the exposures lie beyond those that the network was trained for
+    "out of domain": 32,  # the stamp looks like no mock: of 100 mocks at most one is as strange
 }
 
 _CELLS = 64
@@ -45,11 +46,14 @@ class ClusterEstimate:
         Bits of `FLAGS`, shape (n,). Default 0.
     meta : dict, optional
         Provenance, JSON-able.
+    typicality : array_like, optional
+        Share of mocks that look at least as strange to the network as the source, shape (n,); NaN where unknown. It is spread evenly over
+        0..1 for mocks; near 0 the posterior is not to be believed.
 
     Attributes
     ----------
-    draws, visibility_draws, p_cluster, flags : `~numpy.ndarray`
-        As given; ``visibility_draws`` and ``p_cluster`` may be None.
+    draws, visibility_draws, p_cluster, flags, typicality : `~numpy.ndarray`
+        As given; ``visibility_draws``, ``p_cluster`` and ``typicality`` may be None.
     effective_sample_size : `~numpy.ndarray`
         Number of independent draws that each posterior is worth, shape (n,); k unless reweighted.
     space, meta
@@ -72,7 +76,7 @@ class ClusterEstimate:
     True
     """
 
-    def __init__(self, draws, space, p_cluster=None, visibility=None, flags=None, meta=None):
+    def __init__(self, draws, space, p_cluster=None, visibility=None, flags=None, meta=None, typicality=None):
         draws = np.asarray(draws, dtype=np.float32)
         if draws.ndim != 3 or draws.shape[1] < 1 or draws.shape[2] != len(space):
             raise ValueError(f"draws must have shape (n, k, {len(space)}), not {draws.shape}")
@@ -86,6 +90,9 @@ class ClusterEstimate:
             raise ValueError("p_cluster must lie between 0 and 1")
         self.visibility_draws = None if visibility is None else _array(visibility, (n, k), np.float32, "visibility")
         self.flags = np.zeros(n, dtype=int) if flags is None else _array(flags, (n,), int, "flags")
+        self.typicality = None if typicality is None else _array(typicality, (n,), float, "typicality")
+        if self.typicality is not None and np.any((self.typicality < 0) | (self.typicality > 1)):
+            raise ValueError("typicality must lie between 0 and 1")
         self.effective_sample_size = np.full(n, float(k))
         self.meta = dict(meta or {})
 
@@ -102,8 +109,10 @@ class ClusterEstimate:
             if not -len(self) <= item < len(self):
                 raise IndexError(f"source {item} of {len(self)}")
             item = [item]
-        p_cluster, visibility = (None if a is None else a[item] for a in (self.p_cluster, self.visibility_draws))
-        chosen = ClusterEstimate(self.draws[item], self.space, p_cluster, visibility, self.flags[item], self.meta)
+        p_cluster, visibility, typicality = (
+            None if a is None else a[item] for a in (self.p_cluster, self.visibility_draws, self.typicality)
+        )
+        chosen = ClusterEstimate(self.draws[item], self.space, p_cluster, visibility, self.flags[item], self.meta, typicality)
         chosen.effective_sample_size = self.effective_sample_size[item]
         return chosen
 
@@ -115,7 +124,7 @@ class ClusterEstimate:
         Parameters
         ----------
         estimates : sequence of `ClusterEstimate`
-            With the same space and number of draws; with `p_cluster` and visibility all of them or none.
+            With the same space and number of draws; with `p_cluster`, visibility and typicality all of them or none.
 
         Returns
         -------
@@ -137,6 +146,7 @@ class ClusterEstimate:
                 ("number of draws", first.draws.shape[1], other.draws.shape[1]),
                 ("p_cluster", first.p_cluster is None, other.p_cluster is None),
                 ("visibility", first.visibility_draws is None, other.visibility_draws is None),
+                ("typicality", first.typicality is None, other.typicality is None),
             ):
                 if mine != its:
                     raise ValueError(f"estimates must agree in their {what}")
@@ -145,7 +155,8 @@ class ClusterEstimate:
             parts = [getattr(estimate, name) for estimate in estimates]
             return None if parts[0] is None else np.concatenate(parts)
 
-        whole = cls(joined("draws"), first.space, joined("p_cluster"), joined("visibility_draws"), joined("flags"), first.meta)
+        parts = [joined(name) for name in ("p_cluster", "visibility_draws", "flags")]
+        whole = cls(joined("draws"), first.space, *parts, first.meta, joined("typicality"))
         whole.effective_sample_size = joined("effective_sample_size")
         return whole
 
@@ -488,7 +499,7 @@ class ClusterEstimate:
         visibility = None if self.visibility_draws is None else np.take_along_axis(self.visibility_draws, picked, axis=1)
         flags = self.flags | np.where(size < 20, FLAGS["few effective draws"], 0)
         draws = np.take_along_axis(self.draws, picked[:, :, None], axis=1)
-        estimate = ClusterEstimate(draws, self.space, self.p_cluster, visibility, flags, self.meta)
+        estimate = ClusterEstimate(draws, self.space, self.p_cluster, visibility, flags, self.meta, self.typicality)
         estimate.effective_sample_size = size
         return estimate
 
@@ -504,8 +515,8 @@ class ClusterEstimate:
         Returns
         -------
         table : `~astropy.table.QTable`
-            One row per source: each parameter and ``visibility`` with its ``_lo`` and ``_hi``, ``p_cluster`` and
-            ``flags``; provenance in `meta`.
+            One row per source: each parameter and ``visibility`` with its ``_lo`` and ``_hi``, ``p_cluster``, ``typicality`` (what
+            is known of them) and ``flags``; provenance in `meta`.
         """
         table = QTable()
         names = [*self.space.names, *(["visibility"] if self.visibility_draws is not None else [])]
@@ -514,6 +525,8 @@ class ClusterEstimate:
             table[f"{name}_lo"], table[f"{name}_hi"] = self.interval(name, level)
         if self.p_cluster is not None:
             table["p_cluster"] = self.p_cluster
+        if self.typicality is not None:
+            table["typicality"] = self.typicality
         table["flags"] = self.flags
         table.meta = self.meta | {"level": level}
         return table
@@ -549,6 +562,8 @@ class ClusterEstimate:
                 table["p_cluster"] = self.p_cluster
             if self.visibility_draws is not None:
                 table["visibility"] = self.visibility_draws
+            if self.typicality is not None:
+                table["typicality"] = self.typicality
             table.meta = {"SPACE": json.dumps(self.space.to_dict()), "META": json.dumps(self.meta)}
         with whole_file(path) as partial:
             table.write(partial, format=f"ascii{kind}" if kind == ".ecsv" else "fits")
@@ -573,10 +588,11 @@ class ClusterEstimate:
         try:
             table = QTable.read(path, format="fits")
             space = ParameterSpace.from_dict(json.loads(table.meta["SPACE"]))
-            columns = [
-                np.asarray(table[name]) if name in table.colnames else None for name in ("p_cluster", "visibility", "flags")
-            ]
-            estimate = cls(np.asarray(table["draws"]), space, *columns, json.loads(table.meta["META"]))
+            *columns, typicality = (
+                np.asarray(table[name]) if name in table.colnames else None
+                for name in ("p_cluster", "visibility", "flags", "typicality")
+            )
+            estimate = cls(np.asarray(table["draws"]), space, *columns, json.loads(table.meta["META"]), typicality)
             estimate.effective_sample_size = np.asarray(table["effective_sample_size"], dtype=float)
         except FileNotFoundError:
             raise

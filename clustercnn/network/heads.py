@@ -49,6 +49,8 @@ class PosteriorHead(nn.Module):
         bounds = torch.as_tensor(bounds, dtype=torch.float32)
         self.register_buffer("lower", bounds[:, 0].clone(), persistent=False)
         self.register_buffer("width", bounds[:, 1] - bounds[:, 0], persistent=False)
+        #: Found by `ClusterNet.calibrate`: above 1 the posteriors are wider than they were trained to be.
+        self.temperature = 1.0
 
     def to_unit(self, coordinates):
         """Position of coordinates in the box, 0 at the lower bound and 1 at the upper."""
@@ -152,6 +154,8 @@ class FlowHead(PosteriorHead):
         for layer in self.layers:
             z, change = layer(features).call_and_ladj(z)
             log_volume = log_volume + change
+        z = z / self.temperature
+        log_volume = log_volume - len(self.width) * math.log(self.temperature)
         return log_volume + 0.5 * (start.square() - z.square()).sum(-1) - self.width.log().sum()
 
     def loss(self, features, coordinates):
@@ -162,6 +166,7 @@ class FlowHead(PosteriorHead):
         """Coordinates (m, n, d) that standard normal numbers (m, n, d) become under the flow."""
         features = features[:, None, :]
         nothing = torch.zeros_like(normals[:, :1])
+        normals = self.temperature * normals
         for layer in reversed(self.layers):
             # As `layer(features).inv`, but the first half depends on the source alone: one conditioner for all of its draws.
             first = layer.meta(features, nothing).inv(normals)
@@ -198,9 +203,13 @@ class GridHead(PosteriorHead):
         log_cell = (self.width.log() - torch.tensor(self.bins).log()).sum()
         self.register_buffer("log_cell", log_cell, persistent=False)
 
+    def logits(self, features):
+        """Of all parameters but the last jointly, shape (m, cells), and of the last, (m, bins)."""
+        return self.joint(features) / self.temperature, self.last(features) / self.temperature
+
     def activation(self, features):
         """Softmax cube of all parameters but the last, shape ``(m, *bins[:-1])``."""
-        return self.joint(features).softmax(-1).unflatten(-1, self.bins[:-1])
+        return self.logits(features)[0].softmax(-1).unflatten(-1, self.bins[:-1])
 
     def log_prob(self, features, coordinates):
         """Natural logarithm of the density per unit of coordinate volume, shape (m,); see `FlowHead.log_prob`."""
@@ -210,8 +219,9 @@ class GridHead(PosteriorHead):
             cell = (unit[:, axis] * n).long().clamp(0, n - 1)
             if axis < len(self.bins) - 1:
                 joint = joint * n + cell
-        pick = self.joint(features).log_softmax(-1).gather(-1, joint[:, None])
-        pick = pick + self.last(features).log_softmax(-1).gather(-1, cell[:, None])
+        joint_logits, last_logits = self.logits(features)
+        pick = joint_logits.log_softmax(-1).gather(-1, joint[:, None])
+        pick = pick + last_logits.log_softmax(-1).gather(-1, cell[:, None])
         return pick[:, 0] - self.log_cell
 
     def loss(self, features, coordinates):
@@ -231,8 +241,9 @@ class GridHead(PosteriorHead):
     def transport(self, features, normals):
         """Coordinates (m, n, d): cells by the inverse cumulative distribution, uniform within."""
         uniform = torch.special.ndtr(normals.double())
-        first, part = _choose(self.joint(features), uniform[..., 0].contiguous())
-        last, last_part = _choose(self.last(features), uniform[..., -1].contiguous())
+        joint_logits, last_logits = self.logits(features)
+        first, part = _choose(joint_logits, uniform[..., 0].contiguous())
+        last, last_part = _choose(last_logits, uniform[..., -1].contiguous())
         cells = [*torch.unravel_index(first, self.bins[:-1]), last]
         parts = [part, *uniform[..., 1:-1].unbind(-1), last_part]
         unit = torch.stack([(cell + part) / n for cell, part, n in zip(cells, parts, self.bins, strict=True)], -1)
@@ -353,6 +364,8 @@ class ClassHead(nn.Module):
         else:
             self.layers = nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, 1))
         self.register_buffer("counts", torch.zeros(2, dtype=torch.int64))
+        #: Found by `ClusterNet.calibrate`: above 1 the class is less certain than it was trained to be.
+        self.temperature = 1.0
 
     def count(self, is_cluster):
         """Add labels (n,) to the negatives and positives seen."""
@@ -371,4 +384,4 @@ class ClassHead(nn.Module):
     def forward(self, features):
         """Log odds, shape (n,)."""
         negatives, positives = (self.counts + 1).log()
-        return self._log_odds(features) - (positives - negatives)
+        return (self._log_odds(features) - (positives - negatives)) / self.temperature

@@ -32,7 +32,7 @@ def write_file(path, tensors, header, kind="model", half=False):
     kind : {'model', 'checkpoint'}
         What the file is; `read_file` refuses the other.
     half : bool
-        Store floating point numbers in float16 (half the size; the answers move by less than a thousandth of their spread).
+        Store float32 in float16 (half the size; the answers move by less than a thousandth of their spread); float64 stays.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def write_file(path, tensors, header, kind="model", half=False):
     stored = {}
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu()
-        if half and tensor.is_floating_point():
+        if half and tensor.dtype == torch.float32:
             tensor = tensor.half()
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"tensor {name} holds values that are not finite")

@@ -75,11 +75,7 @@ class ClusterModule(nn.Module):
         features : `~torch.Tensor`
             Shape (n, features).
         """
-        pixels = renormalize(pixels) if self.scaling == "renormalized" else pixels / self.scales[:, None, None]
-        known = None
-        if self.conditions:
-            known = torch.isfinite(pixels)
-            pixels = _filled(pixels, known)
+        pixels, known = self.scaled(pixels)
         stretched = stretch(pixels)
         if self.conditions:
             stretched = torch.where(known, stretched, UNKNOWN)
@@ -96,6 +92,14 @@ class ClusterModule(nn.Module):
             error = torch.zeros_like(present[:, 0]) if zero_point_error is None else zero_point_error
             seen += [present, depth * present, 5 * error[:, None]]  # all of order unity
         return self.merge(torch.cat(seen, -1))
+
+    def scaled(self, pixels):
+        """Pixels of about the noise of one, with medians where unknown; and which are known, None for a module without conditions."""
+        pixels = renormalize(pixels) if self.scaling == "renormalized" else pixels / self.scales[:, None, None]
+        if not self.conditions:
+            return pixels, None
+        known = torch.isfinite(pixels)
+        return _filled(pixels, known), known
 
     def losses(self, batch, exact=False):
         """
@@ -156,7 +160,10 @@ class ClusterModule(nn.Module):
         coordinates, visibility, p_cluster : `~torch.Tensor`
             Shapes (n, draws, d), (n, draws) and (n,).
         """
-        features = self(pixels, depth, zero_point_error)
+        return self.say(self(pixels, depth, zero_point_error), normals)
+
+    def say(self, features, normals):
+        """What the heads say of features (n, features); see `answer`."""
         coordinates = self.posterior.transport(features, normals[..., :-2])
         visibility = self.visibility.transport(features, self.posterior.to_unit(coordinates), normals[..., -2:])
         return coordinates, visibility, self.cluster(features).sigmoid()

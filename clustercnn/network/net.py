@@ -18,7 +18,9 @@ from clustercnn.parameters import ParameterSpace, as_quantity
 from clustercnn.stamps import depth_covered, read_stamps
 
 from .augmentation import ZERO_POINT_ERROR, Augmentation
+from .calibrating import calibrate_module
 from .device import as_device
+from .domain import OUT_OF_DOMAIN, Domain, look
 from .modelfile import read_file, write_file
 from .module import ENCODERS, HEADS, SCALINGS, ClusterModule
 from .training import train
@@ -122,6 +124,10 @@ class ClusterNet:
         }
         #: Provenance of the weights, empty before `fit`.
         self.training = {}
+        #: What `calibrate` found, empty before: temperatures, coverage, reliability, false alarms; see `calibration_text`.
+        self.calibration = {}
+        #: What tells how strange a stamp is, a `~clustercnn.network.domain.Domain`; None before `calibrate`.
+        self.domain = None
         self._set_scales()
 
     @property
@@ -192,19 +198,12 @@ class ClusterNet:
         ValueError
             If the stream's bands, stamp shape or parameter space are not those of the network; if ``start`` is another kind of network.
         """
-        contract = dict(stream.contract)
-        if tuple(contract["bands"]) != self.bands:
-            raise ValueError(f"the stream has bands {tuple(contract['bands'])}, the network {self.bands}")
-        if list(contract["stamp_shape"]) != self.config["shape"]:
-            raise ValueError(
-                f"the stream has stamps of shape {tuple(contract['stamp_shape'])}, the network {tuple(self.config['shape'])}"
-            )
-        if ParameterSpace.from_dict(contract["parameter_space"]) != self.space:
-            raise ValueError("the stream has another parameter space than the network; give it to ClusterNet as space=...")
+        contract = self._checked_contract(stream)
         before = self.training
         if start is not None:
             self._start_from(start)
             before = start.training
+        self._set_calibration({}, None)
         self._describe(stream, contract)
         self.contract = contract
         augmentation = None
@@ -252,6 +251,40 @@ class ClusterNet:
         }
         return history
 
+    def calibrate(self, stream, samples=20_000, *, first=2**41, device="auto", progress=True):
+        """
+        Check the trained network on mocks that it has not seen, and mend what a temperature can mend.
+
+        The first half of the mocks fits, by maximum likelihood, a temperature of the posterior (of the flow: the width of the normal
+        distribution that it starts from; of the grid: of its softmax) and one of the class; those within two standard errors of 1 stay 1.
+        It also fits what tells stamps that are like no mock; see `~clustercnn.network.domain.Domain`. The second half gives the report,
+        `calibration`, that `save` puts into the model file and ``clustercnn info`` prints. From then on `predict` takes the
+        temperatures into account, gives a ``typicality`` and flags stamps out of the domain.
+
+        Parameters
+        ----------
+        stream : `~clustercnn.simulation.MockStream` or alike
+            As for `fit`, with positives and negatives. Best one with other backgrounds and another seed than that of the training.
+        samples : int
+            Mocks to look at.
+        first : int
+            Index of the first of them, far beyond those of the training.
+        device : str
+            ``'auto'`` takes a CUDA device where there is one.
+        progress : bool
+            Show a bar.
+
+        Raises
+        ------
+        ValueError
+            If the stream's bands, stamp shape or parameter space are not those of the network; for less than 10 clusters or 10 others in a
+            half of the mocks.
+        """
+        self._checked_contract(stream)
+        self._set_calibration({}, None)
+        domain, report = calibrate_module(self.module.eval(), self.space, stream, samples, first, as_device(device), progress)
+        self._set_calibration(report, domain)
+
     def save(self, path, extra=None):
         """
         Write the network to one ``.safetensors`` file, weights in half precision, contract and provenance in the header.
@@ -264,8 +297,11 @@ class ClusterNet:
             JSON-able entries to add to the provenance, such as validation numbers.
         """
         training = self.training | (extra or {})
-        header = {"network": self.config, "contract": self.contract, "training": training}
-        write_file(path, self.module.state_dict(), header, half=True)
+        header = {"network": self.config, "contract": self.contract, "training": training, "calibration": self.calibration}
+        tensors = self.module.state_dict()
+        if self.domain is not None:
+            tensors |= {f"domain.{name}": tensor for name, tensor in self.domain.tensors().items()}
+        write_file(path, tensors, header, half=True)
         self.training = training
 
     @classmethod
@@ -286,9 +322,12 @@ class ClusterNet:
             net = cls(**config, space=space)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} has an incomplete header, or one of another network: {error}") from None
+        domain = {name: tensors.pop(name) for name in list(tensors) if name.startswith("domain.")}
         try:
             net.module.load_state_dict(tensors)
-        except RuntimeError as error:
+            domain = Domain.from_tensors({name.removeprefix("domain."): tensor for name, tensor in domain.items()}) if domain else None
+            net._set_calibration(header.get("calibration", {}), domain)
+        except (KeyError, RuntimeError, TypeError) as error:
             raise ValueError(f"{path} does not hold the weights of the network in its header: {error}") from None
         net.contract, net.training = contract, header.get("training", {})
         return net
@@ -410,7 +449,7 @@ class ClusterNet:
         d = len(self.space)
         all_draws = np.empty((n, draws, d), np.float32)
         visibility = np.empty((n, draws), np.float32)
-        p_cluster = np.empty(n)
+        p_cluster, typicality = np.empty(n), np.full(n, np.nan)
         flags = np.full(n, FLAGS["depth unlike training"] if too_deep else 0)
         try:
             with torch.inference_mode(), tqdm(total=n, unit="source", disable=not progress, desc="predicting") as bar:
@@ -421,20 +460,24 @@ class ClusterNet:
                     # One sequence for all sources, source by source: the size of the batch cannot matter.
                     normals = torch.from_numpy(rng.standard_normal((len(pixels), draws, d + 2), dtype=np.float32))
                     told = depth.expand(len(pixels), -1).to(device), torch.full((len(pixels),), error, device=device)
-                    answer = module.answer(torch.from_numpy(pixels).to(device), normals.to(device), *told)
-                    answer = [part.cpu().numpy() for part in answer]
+                    features = module(torch.from_numpy(pixels).to(device), *told)
+                    answer = [part.cpu().numpy() for part in module.say(features, normals.to(device))]
                     lost = bad & FLAGS["no answer"] > 0
                     prior = self.space.from_unit(ndtr(normals[lost, :, :d].numpy()))
                     for part, unknown in zip(answer, (prior, np.nan, 0.5), strict=True):
                         part[lost] = unknown
                     all_draws[start:stop], visibility[start:stop], p_cluster[start:stop] = answer
+                    if self.domain is not None:
+                        typicality[start:stop] = self._typicality(module, pixels, features, bad, lost)
+                        bad |= np.where(typicality[start:stop] <= OUT_OF_DOMAIN, FLAGS["out of domain"], 0)
                     flags[start:stop] |= bad
                     bar.update(stop - start)
                     start = stop
         finally:
             self.module.to("cpu")
         meta = {"model": repr(self), "draws": draws}
-        return ClusterEstimate(all_draws, self.space, p_cluster=p_cluster, visibility=visibility, flags=flags, meta=meta)
+        typicality = None if self.domain is None else typicality
+        return ClusterEstimate(all_draws, self.space, p_cluster, visibility, flags, meta, typicality)
 
     def activation_map(self, images, positions=None, batch_size=256, nan="raise"):
         """
@@ -505,6 +548,32 @@ class ClusterNet:
         expected = self.contract.get(key)
         if expected is not None and not abs(value / expected - 1) <= 0.02:
             raise ValueError(f"the {name} is {value:.4g} {unit}, but the network was trained at {expected:.4g} {unit}")
+
+    def _typicality(self, module, pixels, features, flags, lost):
+        """See `Domain`; a network without conditions takes filled pixels for known ones."""
+        complete = flags & FLAGS["masked pixels"] == 0 if self.config["conditions"] else np.full(len(pixels), True)
+        views = look(module, torch.from_numpy(pixels).to(features.device), features)
+        return np.where(lost, np.nan, self.domain.typicality(views, complete))
+
+    def _checked_contract(self, stream):
+        """A copy of the stream's contract, if it fits."""
+        contract = dict(stream.contract)
+        if tuple(contract["bands"]) != self.bands:
+            raise ValueError(f"the stream has bands {tuple(contract['bands'])}, the network {self.bands}")
+        if list(contract["stamp_shape"]) != self.config["shape"]:
+            raise ValueError(
+                f"the stream has stamps of shape {tuple(contract['stamp_shape'])}, the network {tuple(self.config['shape'])}"
+            )
+        if ParameterSpace.from_dict(contract["parameter_space"]) != self.space:
+            raise ValueError("the stream has another parameter space than the network; give it to ClusterNet as space=...")
+        return contract
+
+    def _set_calibration(self, report, domain):
+        """What `calibrate` found, or nothing."""
+        self.calibration, self.domain = report, domain
+        temperatures = report.get("temperatures", {})
+        for name, head in (("posterior", self.module.posterior), ("class", self.module.cluster)):
+            head.temperature = float(temperatures[name]["temperature"]) if temperatures else 1.0
 
     def _start_from(self, other):
         """Take the weights of a network of the same kind."""

@@ -1,0 +1,281 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""After training: two temperatures, a measure of strangeness and a report, all from mocks that the training has not seen."""
+
+import datetime
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from tqdm import tqdm
+
+from clustercnn.calibration import auc, calibration_error, coverage, reliability, tarp
+from clustercnn.estimate import ClusterEstimate
+
+from .augmentation import Augmentation
+from .domain import OUT_OF_DOMAIN, VIEWS, Domain, look
+
+__all__ = ["calibrate_module", "calibration_text"]
+
+BATCH = 256
+DRAWS = 500  # 200 make the 68 % intervals of a perfect posterior hold 67.3 %
+SEED = 20_250  # of draws and augmentations
+BEYOND = 2.0  # standard errors: a temperature nearer to 1 stays 1
+COLDEST, HOTTEST = 0.5, 2.0
+
+
+def calibrate_module(module, space, stream, samples, first, device, progress):
+    """
+    Set the temperatures of a trained module, and measure it.
+
+    The first half of the mocks fits, the second half tells how good it is.
+
+    Parameters
+    ----------
+    module : `ClusterModule`
+        In evaluation mode; its temperatures are set.
+    space, stream, samples, first, device, progress
+        As for `ClusterNet.calibrate`.
+
+    Returns
+    -------
+    domain : `~clustercnn.network.domain.Domain`
+    report : dict
+        JSON-able; see `calibration_text`.
+    """
+    with torch.no_grad():  # as a model file keeps them, so that what is measured is what it holds
+        for tensor in module.state_dict().values():
+            if tensor.dtype == torch.float32:
+                tensor.copy_(tensor.half())
+    mocks = _seen(module, stream, samples, first, device, progress)
+    halves = (slice(samples // 2), slice(samples // 2, None))
+    fitting, checking = ({name: values[half] for name, values in mocks.items()} for half in halves)
+    for half in (fitting, checking):
+        if min(half["positive"].sum(), (~half["positive"]).sum()) < 10:
+            raise ValueError("samples must be so many that each half of them holds at least 10 clusters and 10 other stamps")
+    domain = Domain.fit(_by_kind(fitting))
+    temperatures = _fit_temperatures(module, fitting, checking)
+    report = _report(module, space, checking, domain)
+    report |= {
+        "temperatures": temperatures,
+        "mocks": {"fitted": samples // 2, "checked": samples - samples // 2, "first": first}
+        | {name: stream.contract[name] for name in ("seed", "spawn_key") if name in stream.contract},
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+    }
+    return domain, report
+
+
+def _seen(module, stream, samples, first, device, progress):
+    """Labels of the mocks, what the module sees of them as they are and, if it takes conditions, augmented; a row per mock."""
+    augmentation = Augmentation(module.scales, calibrated=module.scaling == "fixed") if module.conditions else None
+    generator = torch.Generator().manual_seed(SEED)
+    parts = []
+    module.to(device)
+    with torch.inference_mode(), tqdm(total=samples, unit="mock", disable=not progress, desc="calibrating") as bar:
+        for start in range(0, samples, BATCH):
+            batch = {name: values.cpu() for name, values in stream.batch(first + start, min(BATCH, samples - start)).items()}
+            features, views = _view(module, batch, device)
+            part = {"features": features, "parameters": batch["parameters"], "visibility": batch["visibility"]}
+            part |= {"positive": batch["is_cluster"] > 0.5, **views}
+            if augmentation is not None:
+                batch = augmentation(batch, augmentation.numbers(len(features), generator))
+                part["incomplete"] = ~torch.isfinite(batch["pixels"]).flatten(1).all(1)
+                part |= {f"augmented {name}": values for name, values in _view(module, batch, device)[1].items()}
+            parts.append(part)
+            bar.update(len(features))
+    module.to("cpu")
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _view(module, batch, device):
+    """The features of a batch, and the views of it by their names."""
+    pixels = batch["pixels"].to(device)
+    features = module(pixels, *(batch[name].to(device) if name in batch else None for name in ("depth", "zero_point_error")))
+    return features.cpu(), {f"view {name}": torch.from_numpy(view) for name, view in look(module, pixels, features).items()}
+
+
+def _by_kind(mocks):
+    """The views of complete mocks and, of a module that takes conditions, of those of the augmented ones that are incomplete."""
+    kinds = {"complete": {name: mocks[f"view {name}"].numpy() for name in VIEWS}}
+    if "incomplete" in mocks:
+        kinds["incomplete"] = {name: mocks[f"augmented view {name}"][mocks["incomplete"]].numpy() for name in VIEWS}
+    return kinds
+
+
+def fit_temperature(loss, n):
+    """
+    The temperature at which a loss is lowest.
+
+    Parameters
+    ----------
+    loss : callable
+        Mean negative log likelihood of n mocks at a temperature.
+    n : float
+        How many mocks.
+
+    Returns
+    -------
+    temperature, error : float
+        1 where the best is within two standard errors of it; the error follows from the curvature of the loss.
+
+    Examples
+    --------
+    A normal posterior that is too narrow by a factor of 1.2:
+
+    >>> import numpy as np
+    >>> from clustercnn.network.calibrating import fit_temperature
+    >>> deviates = 1.2 * np.random.default_rng(1).standard_normal(10_000)
+    >>> temperature, error = fit_temperature(lambda t: np.log(t) + 0.5 * np.mean((deviates / t) ** 2), 10_000)
+    >>> print(f"{temperature:.1f} {error:.4f}")
+    1.2 0.0085
+    """
+
+    def of_log(log_temperature):
+        return loss(float(np.exp(log_temperature)))
+
+    best = minimize_scalar(of_log, bounds=np.log([COLDEST, HOTTEST]), method="bounded", options={"xatol": 1e-3}).x
+    step = 0.05
+    curvature = (of_log(best + step) - 2 * of_log(best) + of_log(best - step)) / step**2
+    error = 1 / np.sqrt(max(curvature * n, 1e-12))
+    temperature = float(np.exp(best))
+    return (1.0 if abs(best) < BEYOND * error else temperature), float(error * temperature)
+
+
+def _fit_temperatures(module, fitting, checking):
+    """Fit and set both; what they are, their errors, and the loss that they save on the mocks that were not fitted."""
+    found = {}
+    for name, head, loss in (("posterior", module.posterior, _posterior_loss), ("class", module.cluster, _class_loss)):
+
+        def at(temperature, mocks=fitting, head=head, loss=loss):
+            head.temperature = temperature
+            with torch.inference_mode():
+                return loss(module, mocks)
+
+        n = _effective_number(fitting["positive"]) if name == "class" else int(fitting["positive"].sum())
+        temperature, error = fit_temperature(at, n)
+        before, after = at(1.0, checking), at(temperature, checking)
+        found[name] = {"temperature": temperature, "error": error, "loss": after, "gain": before - after}
+    return found
+
+
+def _posterior_loss(module, mocks):
+    """Mean negative log density at the truth."""
+    positive = mocks["positive"]
+    return -float(module.posterior.log_prob(mocks["features"][positive], mocks["parameters"][positive]).double().mean())
+
+
+def _class_loss(module, mocks):
+    """Mean binary cross-entropy at equal prior odds."""
+    positive, log_odds = mocks["positive"], module.cluster(mocks["features"]).double()
+    loss = torch.nn.functional.softplus(torch.where(positive, -log_odds, log_odds))
+    return 0.5 * float(loss[positive].mean() + loss[~positive].mean())
+
+
+def _effective_number(positive):
+    """Of mocks, where positives and negatives count the same in all."""
+    positives = int(positive.sum())
+    return 4 / (1 / positives + 1 / (len(positive) - positives))
+
+
+def _report(module, space, mocks, domain):
+    """All that is checked, from the mocks that fitted nothing."""
+    positive = mocks["positive"].numpy()
+    generator = torch.Generator().manual_seed(SEED)
+    answers = []
+    with torch.inference_mode():
+        for features in mocks["features"][mocks["positive"]].split(BATCH):
+            answers.append(module.say(features, torch.randn(len(features), DRAWS, len(space) + 2, generator=generator)))
+        p_cluster = module.cluster(mocks["features"]).sigmoid().double().numpy()
+    draws, visibility, _ = (torch.cat(part).numpy() for part in zip(*answers, strict=True))
+    estimate = ClusterEstimate(draws, space, p_cluster[positive], visibility)
+    truth = space.from_coordinates(mocks["parameters"][positive].numpy())
+    # Equal odds, as the class probability promises: of the kind that there is more of the first ones.
+    n = min(positive.sum(), (~positive).sum())
+    even = np.concatenate([np.flatnonzero(positive)[:n], np.flatnonzero(~positive)[:n]])
+    error, limit = calibration_error(p_cluster[even], positive[even])
+    joint = tarp(estimate, truth, levels=np.arange(1, 10) / 10)
+    return {
+        "clusters": int(positive.sum()),
+        "negatives": int((~positive).sum()),
+        "coverage": _rows(coverage(estimate, truth)),
+        "joint_coverage": _rows(joint),
+        "class": {
+            "reliability": _rows(reliability(p_cluster[even], positive[even])),
+            "expected_calibration_error": error,
+            "by_chance": limit,
+            "auc": auc(p_cluster, positive),
+        },
+        "domain": _false_alarms(domain, mocks, positive),
+    }
+
+
+def _rows(table):
+    """A table as a list of dicts that JSON can hold."""
+    return [{name: row[name].item() if hasattr(row[name], "item") else row[name] for name in table.colnames} for row in table]
+
+
+def _false_alarms(domain, mocks, positive):
+    """Share of mocks that are flagged though they are what the network was made for: clusters by fifths of visibility, others, with holes."""
+    kinds = _by_kind(mocks)
+    flagged = {kind: domain.typicality(seen, np.full(len(seen["features"]), kind == "complete")) <= OUT_OF_DOMAIN
+               for kind, seen in kinds.items()}
+    visibility = mocks["visibility"].numpy()[positive]
+    edges = np.quantile(visibility, np.linspace(0, 1, 6))
+    fifth = np.searchsorted(edges[1:-1], visibility)
+    groups = {"clusters": flagged["complete"][positive]}
+    for i, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+        groups[f"clusters of visibility {low:.3g} to {high:.3g}"] = flagged["complete"][positive][fifth == i]
+    groups["others"] = flagged["complete"][~positive]
+    if "incomplete" in flagged:
+        groups["with unknown pixels or bands"] = flagged["incomplete"]
+    error = (OUT_OF_DOMAIN * (1 - OUT_OF_DOMAIN)) ** 0.5
+    return [
+        {"mocks": name, "n": len(group), "false_alarms": float(group.mean()), "error": error / len(group) ** 0.5}
+        for name, group in groups.items() if len(group)
+    ]
+
+
+def calibration_text(report):
+    """
+    The report of a calibration as lines to read.
+
+    Parameters
+    ----------
+    report : dict
+        `ClusterNet.calibration <clustercnn.network.ClusterNet>`; may be empty.
+
+    Returns
+    -------
+    text : str
+    """
+    if not report:
+        return "Calibration: none; ClusterNet.calibrate makes one."
+    mocks, temperatures, of_class, domain = (report[name] for name in ("mocks", "temperatures", "class", "domain"))
+    seed = f", seed {mocks['seed']}" if "seed" in mocks else ""
+    lines = [
+        f"Calibration of {report['date']}: fitted on {mocks['fitted']:,} mocks, checked on {report['clusters']:,} clusters and "
+        f"{report['negatives']:,} others{seed}",
+        "",
+        "temperature      value    error     loss     gain",
+    ]
+    for name, found in temperatures.items():
+        lines.append(f"  {name:12} {found['temperature']:7.3f}  {found['error']:7.3f}  {found['loss']:7.4f}  {found['gain']:7.4f}")
+    lines += ["", "intervals that hold the truth       (sigma off)"]
+    names = list(dict.fromkeys(row["parameter"] for row in report["coverage"]))
+    for name in names:
+        rows = [row for row in report["coverage"] if row["parameter"] == name]
+        cells = (f"{row['level']:.0%}: {row['coverage']:.1%} +- {row['error']:.1%} ({row['deviation']:+.1f})" for row in rows)
+        lines.append(f"  {name:18} {'   '.join(cells)}")
+    cells = (f"{row['level']:.0%}: {row['coverage']:.1%} ({row['deviation']:+.1f})" for row in report["joint_coverage"])
+    lines += ["", "all parameters jointly (TARP)", *(f"  {cell}" for cell in cells)]
+    lines += [
+        "",
+        f"class: area under the curve {of_class['auc']:.4f}, expected calibration error {of_class['expected_calibration_error']:.4f} "
+        f"(by chance below {of_class['by_chance']:.4f})",
+        "  p_cluster   share of clusters   mocks",
+    ]
+    for row in of_class["reliability"]:
+        lines.append(f"  {row['p']:9.3f}   {row['fraction']:.3f} +- {row['error']:.3f}   {row['n']:6d}")
+    lines += ["", f"out of domain: false alarms at a typicality of {OUT_OF_DOMAIN:.0%}"]
+    for row in domain:
+        lines.append(f"  {row['mocks']:38} {row['false_alarms']:6.2%} +- {row['error']:.2%} of {row['n']}")
+    return "\n".join(lines)

@@ -1,0 +1,192 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""How strange is a stamp to a network? What it looks like, against what the mocks look like."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .encoders import stretch
+
+__all__ = ["OUT_OF_DOMAIN", "Domain", "look"]
+
+OUT_OF_DOMAIN = 0.01  # typicality from which down a stamp is flagged
+# Views of a stamp, and how many principal components of each are compared.
+VIEWS = {"features": 40, "texture": 150, "sharpness": 40}
+KINDS = ("complete", "incomplete")
+LEVELS = np.geomspace(1e-4, 1.0, 81)  # shares of mocks for which the distance is tabulated
+
+
+def look(module, pixels, features):
+    """
+    Three views of stamps.
+
+    * ``features``: what the heads see.
+    * ``texture``: mean, standard deviation and maximum over the stamp of every channel of the first convolution, and of the same after
+      normalisation, rectification and pooling. Deeper layers have learned to be blind to what is not asked for.
+    * ``sharpness``: by how much the stretched pixels of each band exceed both neighbours along x, along y, or fall below both: the largest
+      of the stamp, and the largest mean over a whole column or row.
+
+    Parameters
+    ----------
+    module : `ClusterModule`
+    pixels : `~torch.Tensor`
+        Electron/s, shape (n, band, ny, nx).
+    features : `~torch.Tensor`
+        What ``module(pixels)`` gives, shape (n, features).
+
+    Returns
+    -------
+    views : dict of `~numpy.ndarray`
+        Shape (n, length of the view) each.
+    """
+    stretched = stretch(module.scaled(pixels)[0])
+    with torch.backends.cudnn.flags(allow_tf32=False):  # small differences between channels count
+        first = module.encoder.stem[0](stretched)
+        pooled = module.encoder.stem[1:](first)
+    views = {
+        "features": features,
+        "texture": torch.cat([_texture(first), _texture(pooled)], 1),
+        "sharpness": torch.cat([_sharpness(stretched), _sharpness(stretched.transpose(-1, -2))], 1),
+    }
+    return {name: view.cpu().double().numpy() for name, view in views.items()}
+
+
+def _texture(channels):
+    flat = channels.flatten(2)
+    measures = torch.cat([flat.mean(-1), flat.std(-1), flat.amax(-1)], 1)
+    return measures.abs().log1p().copysign(measures)
+
+
+def _sharpness(planes):
+    before, pixel, after = planes[..., :-2], planes[..., 1:-1], planes[..., 2:]
+    above, below = pixel - torch.maximum(before, after), torch.minimum(before, after) - pixel
+    return torch.cat([part for each in (above, below) for part in (each.amax((-1, -2)), each.mean(-2).amax(-1))], 1)
+
+
+@dataclass
+class _View:
+    """The normal distribution of a view of the mocks, and the quantiles of the squared distances from its mean."""
+
+    mean: np.ndarray  # (length,)
+    whitening: np.ndarray  # (length, components)
+    quantiles: np.ndarray  # at 1 - LEVELS
+
+    @classmethod
+    def fit(cls, values, components):
+        """Also the share of mocks that are at least as far out as each."""
+        n = len(values)
+        mean, spread = values.mean(0), values.std(0, ddof=1)
+        spread = np.where(spread > 0, spread, 1.0)
+        _, singular, axes = np.linalg.svd((values - mean) / spread, full_matrices=False)
+        # no more components than mocks can tell
+        components = max(1, min(components, n // 10, int((singular > 1e-3 * singular[0]).sum())))
+        view = cls(mean, axes[:components].T / (spread[:, None] * singular[:components] / np.sqrt(n - 1)), None)
+        squared = left_out(view.squared(values), n)
+        view.quantiles = np.quantile(squared, 1 - LEVELS)
+        return view, view.share(squared)
+
+    def squared(self, values):
+        """Squared Mahalanobis distances."""
+        return (((values - self.mean) @ self.whitening) ** 2).sum(1)
+
+    def share(self, squared):
+        """Share of mocks beyond squared distances."""
+        return np.interp(squared, self.quantiles[::-1], LEVELS[::-1])
+
+
+def left_out(squared, n):
+    """
+    Squared Mahalanobis distances from mean and covariance of the other members of a sample of n, from those of all.
+
+    References
+    ----------
+    Penny 1996, Applied Statistics 45, 73, https://doi.org/10.2307/2986224
+
+    Examples
+    --------
+    >>> from clustercnn.network.domain import left_out
+    >>> left_out(0.0, 100), bool(left_out(50.0, 100) > 50.0)
+    (0.0, True)
+    """
+    return squared * (n - 2) * n**2 / (n - 1) ** 3 / (1 - n * squared / (n - 1) ** 2)
+
+
+class Domain:
+    """
+    Where the mocks lie in the views of `look`, as a normal distribution in each.
+
+    A stamp is as strange as it is to the view to which it is strangest. Complete stamps and those of which pixels or bands are unknown are
+    compared with their like.
+
+    Parameters
+    ----------
+    views : dict
+        For each of the kinds ``"complete"`` and (where there are) ``"incomplete"`` a dict of views.
+    tails : dict
+        For each kind the quantiles of the smallest share among the views.
+
+    References
+    ----------
+    Lee et al. 2018, https://arxiv.org/abs/1807.03888 (Mahalanobis distances at several depths of a network)
+    """
+
+    def __init__(self, views, tails):
+        self.views, self.tails = views, tails
+
+    @classmethod
+    def fit(cls, samples):
+        """
+        The domain of mocks.
+
+        Parameters
+        ----------
+        samples : dict
+            For each kind the views of its mocks, as `look` gives them.
+        """
+        views, tails = {}, {}
+        for kind, seen in samples.items():
+            fitted = {name: _View.fit(seen[name], components) for name, components in VIEWS.items()}
+            views[kind] = {name: view for name, (view, _) in fitted.items()}
+            tails[kind] = np.quantile(np.min([shares for _, shares in fitted.values()], axis=0), LEVELS)
+        return cls(views, tails)
+
+    def typicality(self, seen, complete):
+        """
+        Share of mocks that are at least as strange.
+
+        Parameters
+        ----------
+        seen : dict of `~numpy.ndarray`
+            Of `look`.
+        complete : `~numpy.ndarray` of bool
+            Whether all pixels are known, shape (n,).
+
+        Returns
+        -------
+        share : `~numpy.ndarray`
+            Shape (n,), not below 0.0001, which stands for less than that; NaN for incomplete stamps if there were none among the mocks.
+        """
+        share = np.full(len(complete), np.nan)
+        for kind, rows in zip(KINDS, (complete, ~complete), strict=True):
+            if kind in self.views and rows.any():
+                with np.errstate(over="ignore", invalid="ignore"):
+                    each = [view.share(view.squared(seen[name][rows])) for name, view in self.views[kind].items()]
+                share[rows] = np.interp(np.min(np.nan_to_num(each), axis=0), self.tails[kind], LEVELS)
+        return share
+
+    def tensors(self):
+        """All of it as a dict of tensors."""
+        tensors = {f"{kind}.tail": tail for kind, tail in self.tails.items()}
+        for kind, views in self.views.items():
+            for name, view in views.items():
+                tensors |= {f"{kind}.{name}.{part}": getattr(view, part) for part in ("mean", "whitening", "quantiles")}
+        return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in tensors.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors):
+        """From the dict of `tensors`."""
+        arrays = {name: tensor.double().numpy() for name, tensor in tensors.items()}
+        tails = {kind: arrays[f"{kind}.tail"] for kind in KINDS if f"{kind}.tail" in arrays}
+        parts = ("mean", "whitening", "quantiles")
+        return cls({kind: {name: _View(*(arrays[f"{kind}.{name}.{part}"] for part in parts)) for name in VIEWS} for kind in tails}, tails)

@@ -1,0 +1,174 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""Temperatures are found and mend, the report says what it measured, and all of it goes into the model file and comes back."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from astropy import units as u
+from fake_stream import FakeStream
+
+from clustercnn.estimate import FLAGS
+from clustercnn.network import ClusterNet, calibration_text
+from clustercnn.network.calibrating import fit_temperature
+from clustercnn.network.modelfile import read_file, write_file
+from clustercnn.parameters import ParameterSpace
+
+RATE = u.electron / u.s
+STREAM = FakeStream(seed=1)
+
+
+def small(**keywords):
+    """A little trained network."""
+    net = ClusterNet(shape=(24, 24), **keywords)
+    net.fit(FakeStream(), samples=640, batch_size=32, validation_samples=0, progress=False, device="cpu")
+    return net
+
+
+@pytest.fixture(scope="module", name="net")
+def fixture_net():
+    """A calibrated one."""
+    net = small()
+    net.calibrate(STREAM, 1200, first=0, device="cpu", progress=False)
+    return net
+
+
+@pytest.mark.parametrize("head", ["flow", "grid"])
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.5])
+def test_a_posterior_of_any_temperature_is_a_density(head, temperature):
+    """It integrates to one, and its draws follow it: the mean of an indicator over draws is its integral."""
+    space = ParameterSpace.paper()
+    posterior = ClusterNet(head=head, space=space).module.posterior
+    posterior.temperature = temperature
+    generator = torch.Generator().manual_seed(1)
+    features = 3 * torch.randn(1, 128, generator=generator)
+    width = torch.from_numpy(np.diff(space.bounds, axis=1)[:, 0]).float()
+    n = 10_000
+    with torch.inference_mode():
+        uniform = posterior.lower + width * torch.rand(n, 4, generator=generator)
+        density = posterior.log_prob(features.expand(n, -1), uniform).double().exp() * width.prod()
+        draws = posterior.sample(features, n, generator)[0]
+    assert density.mean() == pytest.approx(1, abs=4 * float(density.std()) / n**0.5)
+    middle = posterior.lower + 0.5 * width
+    for i in range(4):
+        inside = (uniform[:, i] > middle[i]).double() * density
+        drawn = (draws[:, i] > middle[i]).double()
+        error = float((inside.var() + drawn.var()) / n) ** 0.5
+        assert float(drawn.mean() - inside.mean()) == pytest.approx(0, abs=4 * error)
+
+
+def test_fit_temperature():
+    """The analytic solution for normal deviates, its error, and 1 where nothing is to be mended."""
+    deviates = np.random.default_rng(3).standard_normal(20_000)
+    for factor in (0.8, 1.0, 1.3):
+        square = factor**2 * np.mean(deviates**2)
+        temperature, error = fit_temperature(lambda t, square=square: np.log(t) + 0.5 * square / t**2, len(deviates))
+        assert temperature == (1.0 if factor == 1 else pytest.approx(square**0.5, rel=1e-3))
+        assert error == pytest.approx(square**0.5 / (2 * len(deviates)) ** 0.5, rel=0.03)
+
+
+def test_an_overconfident_class_is_mended():
+    """Log odds that are three times too large get three times the temperature, and the probabilities of before."""
+    net = small(conditions=False)
+    net.calibrate(STREAM, 2000, first=0, device="cpu", progress=False)
+    stamps = STREAM.batch(0, 300)["pixels"].numpy() * RATE
+    before, honest = net.calibration["temperatures"]["class"], net.predict(stamps, draws=2).p_cluster
+    module = net.module
+    offset = float(module.cluster.counts.add(1).log().diff())
+    last = module.cluster.layers[-1]
+    with torch.no_grad():  # tripled about the odds of the training's mix
+        last.weight *= 3
+        last.bias.copy_(3 * (last.bias - offset) + offset)
+    net.calibrate(STREAM, 2000, first=0, device="cpu", progress=False)
+    after = net.calibration["temperatures"]["class"]
+    if before["temperature"] == 1:
+        assert after["temperature"] == pytest.approx(3, abs=4 * after["error"])
+    else:
+        assert after["temperature"] == pytest.approx(min(3 * before["temperature"], 2), rel=0.02)
+    assert after["gain"] > 0
+    assert np.abs(net.predict(stamps, draws=2).p_cluster - honest).max() < 0.1
+
+
+def test_labels_with_more_scatter_widen_the_posterior():
+    """Where the truth scatters by more than was learned, the temperature rises, the loss falls and more of the truth is covered."""
+
+    class Scattered(FakeStream):
+        def batch(self, start, size):
+            batch = super().batch(start, size)
+            lower, upper = torch.tensor(self.space.bounds, dtype=torch.float32).T
+            noise = 0.25 * (upper - lower) * torch.randn(batch["parameters"].shape, generator=torch.Generator().manual_seed(start % 2**31))
+            return batch | {"parameters": (batch["parameters"] + noise).clamp(lower, upper)}
+
+    net = small(conditions=False)
+    net.calibrate(Scattered(seed=1), 1000, first=0, device="cpu", progress=False)
+    found = net.calibration["temperatures"]["posterior"]
+    assert found["temperature"] > 1 + 2 * found["error"] and found["gain"] > 0
+    assert net.module.posterior.temperature == found["temperature"]
+
+
+def test_report(net):
+    report = net.calibration
+    assert json.loads(json.dumps(report)) == report
+    assert report["clusters"] + report["negatives"] == report["mocks"]["checked"] == 600
+    assert {row["parameter"] for row in report["coverage"]} == set(net.space.names) and len(report["coverage"]) == 8
+    assert len(report["joint_coverage"]) == 9 and 0.5 < report["class"]["auc"] <= 1
+    alarms = {row["mocks"]: row for row in report["domain"]}
+    assert len(alarms) == 8
+    for name in ("clusters", "others", "with unknown pixels or bands"):
+        assert alarms[name]["false_alarms"] < 0.01 + 5 * alarms[name]["error"]
+    text = calibration_text(report)
+    for words in ("temperature", "half_light_radius", "TARP", "area under the curve", "false alarms", "with unknown pixels or bands"):
+        assert words in text
+    assert "none" in calibration_text({})
+
+
+def test_file(net, tmp_path):
+    """The same answers from the file; files of before have no calibration."""
+    net.save(tmp_path / "net.safetensors")
+    again = ClusterNet.load(tmp_path / "net.safetensors")
+    assert again.calibration == net.calibration
+    assert again.module.cluster.temperature == net.module.cluster.temperature
+    stamps = STREAM.batch(7000, 20)["pixels"].numpy() * RATE
+    stamps[3, 0] = np.nan
+    one, two = (each.predict(stamps, draws=5, nan="mask") for each in (net, again))
+    np.testing.assert_allclose(one.typicality, two.typicality, rtol=1e-6)
+    np.testing.assert_allclose(one.draws, two.draws, atol=1e-5)
+    tensors, header = read_file(tmp_path / "net.safetensors")
+    old = {name: tensor for name, tensor in tensors.items() if not name.startswith("domain.")}
+    write_file(tmp_path / "old.safetensors", old, {name: header[name] for name in ("network", "contract", "training")}, half=True)
+    before = ClusterNet.load(tmp_path / "old.safetensors")
+    assert before.calibration == {} and before.predict(stamps, draws=5, nan="mask").typicality is None
+    tensors.pop("domain.complete.texture.mean")
+    write_file(tmp_path / "broken.safetensors", tensors, header)
+    with pytest.raises(ValueError, match="broken.safetensors does not hold"):
+        ClusterNet.load(tmp_path / "broken.safetensors")
+
+
+def test_typicality(net):
+    """Flagged are about one mock in a hundred, and stamps that are like none; of what is not known there is none."""
+    stamps = STREAM.batch(9000, 500)["pixels"].numpy() * RATE
+    estimate = net.predict(stamps, draws=2)
+    flagged = estimate.flags & FLAGS["out of domain"] > 0
+    assert np.array_equal(flagged, estimate.typicality <= 0.01)
+    assert flagged.sum() <= 5 + 4 * 5**0.5
+    assert abs(estimate.typicality.mean() - 0.5) < 0.1
+    strange = net.predict(1000 * stamps, draws=2)
+    assert (strange.flags & FLAGS["out of domain"] > 0).all() and (strange.typicality == 1e-4).all()
+    stamps[:] = np.nan
+    lost = net.predict(stamps[:3], draws=2, nan="mask")
+    assert np.isnan(lost.typicality).all() and not (lost.flags & FLAGS["out of domain"]).any()
+
+
+def test_a_new_training_forgets(net, tmp_path):
+    net.save(tmp_path / "net.safetensors")
+    again = ClusterNet.load(tmp_path / "net.safetensors")
+    again.fit(FakeStream(), samples=32, batch_size=32, validation_samples=0, progress=False, device="cpu", start=net)
+    assert again.calibration == {} and again.domain is None and again.module.cluster.temperature == 1
+
+
+def test_errors(net):
+    with pytest.raises(ValueError, match="the stream has bands"):
+        ClusterNet(bands=("F438W", "F814W"), shape=(24, 24)).calibrate(STREAM)
+    with pytest.raises(ValueError, match="at least 10 clusters and 10 other stamps"):
+        ClusterNet(shape=(24, 24)).calibrate(FakeStream(only_clusters=True), 64, progress=False, device="cpu")
