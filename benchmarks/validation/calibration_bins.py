@@ -9,7 +9,7 @@ Bins are of estimated values, since those of true ones are not calibrated even f
 """
 
 import numpy as np
-from common import ACCENT, GREY, INK, TITLES, arguments, network, pyplot, reference, save, write
+from common import ACCENT, GREY, INK, PLOTTED, TITLES, arguments, network, pyplot, reference, save, write
 
 from clustercnn.calibration import calibration_error, coverage, rank_histogram, reliability, tarp
 
@@ -43,7 +43,7 @@ def draw(found, rows, p, label):
         table = rank_histogram(found.estimate.draws[:, :, i], found.truth[:, i])
         ax.fill_between(table["rank"], table["low"], table["high"], color=GREY, alpha=0.4, lw=0, step="mid")
         ax.step(table["rank"], table["count"], where="mid", color=INK)
-        ax.set(xlabel=f"rank of the true {TITLES[name]}", ylabel="clusters", ylim=(0, None))
+        ax.set(xlabel=f"rank of the true {PLOTTED[name]}", ylabel="clusters", ylim=(0, None))
     joint, bins, ages, reliable = axes[1]
     table = tarp(found.estimate, found.values)
     joint.errorbar(table["level"], table["coverage"] - table["level"], table["error"], fmt="o", ms=3, color=INK)
@@ -58,7 +58,7 @@ def draw(found, rows, p, label):
     for name, marker in zip(space.names, "osD^"):
         part = [row for row in rows if row["parameter"] == name and row["level"] == 0.68]
         ages.plot([(row["log_age_from"] + row["log_age_to"]) / 2 for row in part], [row["deviation"] for row in part], marker, ms=4,
-                  label=TITLES[name])
+                  label=PLOTTED[name])
     for bar in (-BAR, BAR):
         ages.axhline(bar, color=ACCENT, lw=1, ls="--")
     ages.set(xlabel="estimated log age [yr]", ylabel="deviation of the 68 % coverage [σ]")
@@ -82,10 +82,10 @@ def main():
                  "deviation [σ]": float(row["deviation"])} for row in joint]
     p, label = np.concatenate([found.estimate.p_cluster, negative]), np.repeat([True, False], [len(found.truth), len(negative)])
     error, limit = calibration_error(p, label)
-    deviation = np.abs([row["deviation"] for row in rows] or [np.nan])
+    deviation = np.abs([row["deviation"] for row in rows])
     note = (f"{len(found.truth):,} reference clusters and as many negatives, {net!r}. {len(deviation)} numbers from bins of estimated "
-            f"age and visibility with more than {LEAST} clusters: the largest deviation is {deviation.max():.1f} standard errors, "
-            f"{(deviation > BAR).sum()} exceed {BAR}. Calibration error of p_cluster: {error:.4f} (chance stays below {limit:.4f} in "
+            f"age and visibility with more than {LEAST} clusters: the largest deviation is {deviation.max(initial=0):.1f} standard "
+            f"errors, {(deviation > BAR).sum()} exceed {BAR}. Calibration error of p_cluster: {error:.4f} (chance stays below {limit:.4f} in "
             "95 % of cases).")
     if rows:
         write("calibration_bins", rows, note, sorted(rows, key=lambda row: -abs(row["deviation"]))[:12])

@@ -9,7 +9,7 @@ Writes classical_peer.ecsv (robust and rms errors of both, their ratios, coverag
 
 import numpy as np
 from astropy import units as u
-from common import ACCENT, GREY, INK, RATE, TITLES, UNITS, Answers, digest_of, arguments, network, pyplot, reference, save, spread, stream, write
+from common import ACCENT, GREY, INK, PLOTTED, RATE, TITLES, UNITS, Answers, digest_of, arguments, network, pyplot, reference, save, spread, stream, write
 
 from clustercnn.calibration import coverage
 from clustercnn.estimate import ClusterEstimate
@@ -74,7 +74,7 @@ def draw(found, peer):
                 ax.errorbar((edges[1:] + edges[:-1]) / 2, *zip(*points), fmt=style, ms=3, color=color, lw=1.2,
                             label=f"{who}, {'visibility > 20' if least else 'all'}")
         ax.axvline(8, color=GREY, lw=0.8)
-        ax.set(xlabel="log age [yr]", ylabel=f"1.48 MAD of {TITLES[name]} [{UNITS[name]}]", ylim=(0, None))
+        ax.set(xlabel="log age [yr]", ylabel=f"1.48 MAD of {PLOTTED[name]} [{UNITS[name]}]", ylim=(0, None))
     axes[0].legend(frameon=False, fontsize=7)
     save(figure, "classical_peer")
 

@@ -31,10 +31,11 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "validation"
 FIGURES = ROOT / "docs" / "figures"
 RATE = u.electron / u.s
-BATCH, DRAWS = 256, 500
+BATCH, DRAWS = 256, 499  # ranks 0 to 499 fall evenly into 20 bins
 NAMES = "age", "a_v", "mass", "half_light_radius", "visibility"
 UNITS = {"age": "dex", "a_v": "mag", "mass": "dex", "half_light_radius": "dex", "visibility": "dex"}
 TITLES = {"age": "age", "a_v": "A_V", "mass": "mass", "half_light_radius": "size", "visibility": "visibility"}
+PLOTTED = TITLES | {"a_v": "$A_V$"}
 LABELS = {"age": "log age [yr]", "a_v": "$A_V$ [mag]", "mass": r"log mass [$M_\odot$]", "half_light_radius": "log size [arcsec]",
           "visibility": "log visibility"}
 INK, ACCENT, GREY = "#31688e", "#d1495b", "0.55"
@@ -152,7 +153,7 @@ def p_cluster(net, mocks, n, title="negatives"):
 
 def reference(args, net):
     """The answers to the reference clusters, and ``p_cluster`` of as many reference negatives; from the cache where they are there."""
-    stem = args.cache / f"answers-{digest_of(args, net)}-{args.samples}"
+    stem = args.cache / f"answers-{digest_of(args, net)}-{args.samples}x{DRAWS}"
     draws, rest = stem.with_suffix(".fits"), stem.with_suffix(".npz")
     if not (draws.exists() and rest.exists()):
         found = answers(net, stream(args), args.samples)

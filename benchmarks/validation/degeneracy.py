@@ -113,12 +113,12 @@ def draw(found, rows):
             curve(ax, quantity, by, key, color, f"by {by}")
         ax.axhline(0, color=GREY, lw=0.8)
         ax.axvline(8, color=GREY, lw=0.8, ls=":")
-        ax.set(xlabel="log age [yr]", ylabel=quantity + {"error of log age": " [dex]", "error of A_V": " [mag]"}.get(quantity, ""))
+        ax.set(xlabel="log age [yr]", ylabel=quantity.replace("A_V", "$A_V$") + {"error of log age": " [dex]", "error of A_V": " [mag]"}.get(quantity, ""))
     axes[1, 0].legend(frameon=False, fontsize=8)
     last = axes[1, 3]
     for quantity, color in (("A_V mean - truth, all", INK), ("inferred A_V, clusters in the dust", ACCENT),
                             ("true A_V, clusters in the dust", GREY), (f"inferred A_V, visibility < {FAINT}", "#8e6c8a")):
-        curve(last, quantity, "dust behind", "mean", color, quantity)
+        curve(last, quantity, "dust behind", "mean", color, quantity.replace("A_V", "$A_V$"))
     last.set(xlabel="$A_V$ through the disc behind [mag]", ylabel="mean [mag]", xscale="symlog", xlim=(0, 5))
     last.legend(frameon=False, fontsize=7)
     save(figure, "degeneracy")
@@ -131,7 +131,7 @@ def main():
     rows = rows_of(found, dust_behind(args))
     page = [{"quantity": row["quantity"], "by": row["by"], "from": f"{row['low']:g}", "to": f"{row['high']:g}", "number": row["n"],
              "mean": f"{row['mean']:+.3f} ± {row['mean_error']:.3f}", "median": f"{row['median']:+.3f} ± {row['median_error']:.3f}"}
-            for row in rows]
+            for row in rows if row["by"] != "estimated age"]
     write("degeneracy", rows, f"{len(found.truth):,} reference clusters, {net!r}; by age: those with a visibility above {BRIGHT}.", page)
     draw(found, rows)
 

@@ -10,7 +10,7 @@ flux_errors.png.
 
 import numpy as np
 from astropy import units as u
-from common import ACCENT, GREY, INK, TITLES, UNITS, answers, arguments, network, pyplot, save, spread, stream, write
+from common import ACCENT, GREY, INK, PLOTTED, TITLES, UNITS, answers, arguments, network, pyplot, save, spread, stream, write
 
 from clustercnn.calibration import coverage
 
@@ -51,9 +51,9 @@ def draw(rows):
             x = [row["zero_point_error"] for row in part]
             top.errorbar(x, [row["sigma"] for row in part], [row["sigma_error"] for row in part], fmt=style, ms=4, color=color, label=who)
             bottom.plot(x, [row["held_68"] for row in part], style, ms=4, color=color)
-        top.set(ylabel=f"1.48 MAD of {TITLES[name]} [{UNITS[name]}]", ylim=(0, None))
+        top.set(ylabel=f"1.48 MAD of {PLOTTED[name]} [{UNITS[name]}]", ylim=(0, None))
         bottom.axhline(0.68, color="k", lw=0.8, ls="--")
-        bottom.set(xlabel="error of the zero points [mag]", ylabel=f"68 % interval of {TITLES[name]} holds")
+        bottom.set(xlabel="error of the zero points [mag]", ylabel=f"68 % interval of {PLOTTED[name]} holds")
     axes[0, 0].legend(frameon=False, fontsize=8)
     save(figure, "flux_errors")
 

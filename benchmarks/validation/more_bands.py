@@ -11,7 +11,7 @@ Writes more_bands.ecsv and more_bands.png.
 
 import numpy as np
 from astropy import units as u
-from common import ACCENT, GREY, INK, TITLES, UNITS, answers, arguments, digest_of, fields, pyplot, save, spread, stream, write
+from common import ACCENT, GREY, INK, PLOTTED, TITLES, UNITS, answers, arguments, digest_of, fields, pyplot, save, spread, stream, write
 
 from clustercnn import ClusterNet
 from clustercnn.calibration import coverage
@@ -80,9 +80,9 @@ def main():
             middle = [float(row["clusters"].split()[2]) + (edges[1] - edges[0]) / 2 for row in part]
             for ax, key in zip(column, ("sigma", "bias")):
                 ax.errorbar(middle, [row[key] for row in part], [row[f"{key}_error"] for row in part], fmt="o-", ms=4, color=color, label=name)
-        column[0].set(ylabel=f"1.48 MAD of {TITLES[parameter]} [{UNITS[parameter]}]", ylim=(0, None))
+        column[0].set(ylabel=f"1.48 MAD of {PLOTTED[parameter]} [{UNITS[parameter]}]", ylim=(0, None))
         column[1].axhline(0, color=GREY, lw=0.8)
-        column[1].set(ylabel=f"bias of {TITLES[parameter]} [{UNITS[parameter]}]", xlabel="log age [yr]")
+        column[1].set(ylabel=f"bias of {PLOTTED[parameter]} [{UNITS[parameter]}]", xlabel="log age [yr]")
     axes[0, 0].legend(frameon=False)
     save(figure, "more_bands")
 

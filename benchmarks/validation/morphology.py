@@ -11,7 +11,7 @@ than a quarter of either axis, else unimodal; the flow's posteriors are put on t
 """
 
 import numpy as np
-from common import ACCENT, BATCH, GREY, INK, RATE, TITLES, UNITS, arguments, network, pyplot, reference, save, stream, write
+from common import ACCENT, BATCH, GREY, INK, PLOTTED, RATE, TITLES, UNITS, arguments, network, pyplot, reference, save, stream, write
 from scipy.ndimage import label
 
 KINDS = "unimodal", "extended", "multimodal"
@@ -71,6 +71,8 @@ def activation_maps(args, net):
 def draw(found, rows, table, maps, kinds):
     """Fractions, widths against errors, and example maps of each kind."""
     plt = pyplot()
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     figure = plt.figure(figsize=(13, 6.4), layout="constrained")
     top, bottom = figure.subfigures(2, 1)
     first, *panels = top.subplots(1, 5)
@@ -81,13 +83,19 @@ def draw(found, rows, table, maps, kinds):
         left += [row[kind] for row in everything]
     first.invert_yaxis()
     first.set(xlabel="share", xlim=(0, 1))
-    first.legend(fontsize=7, loc="lower left")
+    first.legend(fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, columnspacing=0.8, handlelength=1)
     for ax, name in zip(panels, found.estimate.space.names):
         part = [row for row in table if row["parameter"] == name]
         x = np.array([row["half_width"] for row in part])
         ax.plot(x, [row["error_68"] for row in part], "o-", ms=4, color=INK)
         ax.plot(x, x, color=ACCENT, lw=1)
-        ax.set(xlabel=f"half of the 68 % interval of {TITLES[name]} [{UNITS[name]}]", ylabel="68 % of the errors are below", xscale="log", yscale="log")
+        ax.set(xlabel=f"half of the 68 % interval [{UNITS[name]}]", xscale="log", yscale="log")
+        ax.set_title(PLOTTED[name], fontsize="medium")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 3)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
+    panels[0].set_ylabel("68 % of the errors are below")
     space = found.estimate.space
     extent = (space["age"].bounds[0] + 6, space["age"].bounds[1] + 6, *space["a_v"].bounds)
     chosen = [i for kind in KINDS for i in np.flatnonzero((kinds == kind) & (found.visibility > 10))[:2]]

@@ -14,7 +14,7 @@ import warnings
 
 import numpy as np
 from astropy import units as u
-from common import ACCENT, INK, TITLES, answers, arguments, fields, network, pyplot, save, stream, write
+from common import ACCENT, INK, PLOTTED, TITLES, answers, arguments, fields, network, pyplot, save, stream, write
 
 from clustercnn.calibration import coverage
 from clustercnn.profiles import get_profile
@@ -89,7 +89,7 @@ def draw(rows):
         ax.barh(place, [row["shift"] for row in part], color=INK)
         ax.errorbar([row["shift"] for row in part], place, xerr=[row["scatter"] for row in part], fmt="none", ecolor="0.6", lw=1)
         ax.axvline(0, color="k", lw=0.8)
-        ax.set(xlabel=f"shift of {TITLES[parameter]} [half 68 %]")
+        ax.set(xlabel=f"shift of {PLOTTED[parameter]} [half 68 %]")
     axes[0].set_yticks(place, names)
     axes[0].invert_yaxis()
     part = [row for row in rows if row["parameter"] == parameters[0]]
