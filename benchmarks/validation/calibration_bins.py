@@ -4,8 +4,8 @@ Is the posterior honest? Coverage overall and in bins of estimated age and visib
 
     python benchmarks/validation/calibration_bins.py
 
-Bins are of estimated values, since those of true ones are not calibrated even for a perfect posterior. Writes calibration_bins.ecsv
-(every bin), calibration.ecsv (overall) and calibration.png.
+Bins are of estimated values, since those of true ones are not calibrated even for a perfect posterior. Writes
+calibration_bins.ecsv (every bin), calibration.ecsv (overall) and calibration.png.
 """
 
 import numpy as np
@@ -27,10 +27,10 @@ def rows_of(found):
         for least, most in zip(VISIBILITIES, VISIBILITIES[1:]):
             here = (age >= low) & (age < high) & (visibility >= least) & (visibility < most)
             if here.sum() > LEAST:
+                where = {"log_age_from": low, "log_age_to": high, "visibility_from": float(least), "visibility_to": float(most)}
                 for row in coverage(found.estimate[here], {name: value[here] for name, value in values.items()}):
-                    rows.append({"log_age_from": low, "log_age_to": high, "visibility_from": float(least), "visibility_to": float(most),
-                                 "n": int(here.sum()), "parameter": str(row["parameter"]), "level": float(row["level"]),
-                                 "coverage": float(row["coverage"]), "deviation": float(row["deviation"])})
+                    rows.append(where | {"n": int(here.sum()), "parameter": str(row["parameter"])}
+                                | {key: float(row[key]) for key in ("level", "coverage", "deviation")})
     return rows
 
 
@@ -57,8 +57,8 @@ def draw(found, rows, p, label):
     bins.legend(frameon=False, fontsize=8)
     for name, marker in zip(space.names, "osD^"):
         part = [row for row in rows if row["parameter"] == name and row["level"] == 0.68]
-        ages.plot([(row["log_age_from"] + row["log_age_to"]) / 2 for row in part], [row["deviation"] for row in part], marker, ms=4,
-                  label=PLOTTED[name])
+        middle = [(row["log_age_from"] + row["log_age_to"]) / 2 for row in part]
+        ages.plot(middle, [row["deviation"] for row in part], marker, ms=4, label=PLOTTED[name])
     for bar in (-BAR, BAR):
         ages.axhline(bar, color=ACCENT, lw=1, ls="--")
     ages.set(xlabel="estimated log age [yr]", ylabel="deviation of the 68 % coverage [σ]")
@@ -83,12 +83,18 @@ def main():
     p, label = np.concatenate([found.estimate.p_cluster, negative]), np.repeat([True, False], [len(found.truth), len(negative)])
     error, limit = calibration_error(p, label)
     deviation = np.abs([row["deviation"] for row in rows])
-    note = (f"{len(found.truth):,} reference clusters and as many negatives, {net!r}. {len(deviation)} numbers from bins of estimated "
-            f"age and visibility with more than {LEAST} clusters: the largest deviation is {deviation.max(initial=0):.1f} standard "
-            f"errors, {(deviation > BAR).sum()} exceed {BAR}. Calibration error of p_cluster: {error:.4f} (chance stays below {limit:.4f} in "
-            "95 % of cases).")
+    note = (f"{len(found.truth):,} {args.clusters} and as many negatives, {net!r}. {len(deviation)} numbers from bins of "
+            f"estimated age and visibility with more than {LEAST} clusters: the largest deviation is "
+            f"{deviation.max(initial=0):.1f} standard errors, {(deviation > BAR).sum()} exceed {BAR}. Calibration error of "
+            f"p_cluster: {error:.4f} (chance stays below {limit:.4f} in 95 % of cases).")
+    worst = sorted(rows, key=lambda row: -abs(row["deviation"]))[:12]
+    page = [{"log age": f"{row['log_age_from']:g} to {row['log_age_to']:g}",
+             "visibility": f"{row['visibility_from']:g} to {row['visibility_to']:g}", "number": row["n"],
+             "parameter": TITLES[row["parameter"]], "level": row["level"], "held": row["coverage"],
+             "deviation [σ]": row["deviation"]}
+            for row in worst]
     if rows:
-        write("calibration_bins", rows, note, sorted(rows, key=lambda row: -abs(row["deviation"]))[:12])
+        write("calibration_bins", rows, "The bins that are furthest off:", page)
     write("calibration", overall, note)
     draw(found, rows, p, label)
 

@@ -4,13 +4,15 @@ RQ4: is it a cluster? The class against each kind of negative, against the visib
 
     python benchmarks/validation/classes.py [--each 4000]
 
-Writes classes.ecsv (AUC per kind and visibility), class_thresholds.ecsv (completeness and purity), class_neighbours.ecsv (clusters
-with a neighbour), real_stamps.rst (what ``examples/real_hst_stamps.py`` found) and classes.png.
+Writes classes.ecsv (AUC per kind and visibility), class_thresholds.ecsv (completeness and purity), class_neighbours.ecsv
+(clusters with a neighbour), real_stamps.rst (what ``examples/real_hst_stamps.py`` found) and classes.png.
 """
 
 import numpy as np
 from astropy.table import QTable
-from common import GREY, RESULTS, TITLES, UNITS, answers, arguments, network, p_cluster, pyplot, reference, save, spread, stream, write
+from common import (
+    GREY, RESULTS, TITLES, UNITS, answers, arguments, network, p_cluster, pyplot, reference, save, spread, stream, write,
+)
 
 from clustercnn.calibration import auc, coverage
 from clustercnn.psf import builtin_psf
@@ -53,8 +55,9 @@ def separations(positive, visibility, negatives):
                 area = auc(np.concatenate([p, negative]), np.repeat([True, False], [len(p), len(negative)]))
                 one, two = area / (2 - area), 2 * area**2 / (1 + area)
                 error = area * (1 - area) + (len(p) - 1) * (one - area**2) + (len(negative) - 1) * (two - area**2)
+                error = np.sqrt(max(error, 0) / len(p) / len(negative))
                 rows.append({"kind": kind, "visibility_from": float(low), "visibility_to": float(high), "clusters": len(p),
-                             "negatives": len(negative), "auc": area, "auc_error": np.sqrt(max(error, 0) / len(p) / len(negative))})
+                             "negatives": len(negative), "auc": area, "auc_error": error})
     return rows
 
 
@@ -82,8 +85,9 @@ def neighbours(net, mocks, found):
         bright = found.visibility > 10
         for name, inside in zip(answer.estimate.space.names, held["coverage"]):
             row = spread(answer.error(name)[bright])
-            rows.append({"clusters": title, "parameter": f"{TITLES[name]} [{UNITS[name]}]", "1.48 MAD, visibility > 10": row["sigma"],
-                         "rms": row["rms"], "bias": row["bias"], "68 % hold (all)": float(inside),
+            rows.append({"clusters": title, "parameter": f"{TITLES[name]} [{UNITS[name]}]",
+                         "1.48 MAD, visibility > 10": row["sigma"], "rms": row["rms"], "bias": row["bias"],
+                         "68 % hold (all)": float(inside),
                          "p_cluster >= 0.9": (answer.estimate.p_cluster[bright] >= 0.9).mean()})
     return rows
 
@@ -102,9 +106,10 @@ def draw(rows, positive, visibility, negatives):
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for kind, marker in zip(negatives, "osD^vP*"):
         part = [row for row in rows if row["kind"] == kind and (row["visibility_from"], row["visibility_to"]) != (0, np.inf)]
-        middle = [np.median(visibility[(visibility >= row["visibility_from"]) & (visibility < row["visibility_to"])]) for row in part]
-        left.errorbar(middle, [max(1 - row["auc"], 1e-5) for row in part], [row["auc_error"] for row in part], fmt=f"{marker}-", ms=5,
-                      label=kind.replace("_", " "))
+        ends = [(row["visibility_from"], row["visibility_to"]) for row in part]
+        middle = [np.median(visibility[(visibility >= low) & (visibility < high)]) for low, high in ends]
+        missed = [max(1 - row["auc"], 1e-5) for row in part]
+        left.errorbar(middle, missed, [row["auc_error"] for row in part], fmt=f"{marker}-", ms=5, label=kind.replace("_", " "))
         right.hist(negatives[kind], bins=np.linspace(0, 1, 41), histtype="step", density=True)
     left.set(xscale="log", yscale="log", xlabel="visibility of the clusters", ylabel="1 $-$ AUC", ylim=(1e-5, 1))
     left.legend(frameon=False, fontsize=8)
@@ -122,17 +127,17 @@ def main():
     settings = {"background": stream(args).background, "positive_fraction": 0.0}
     negatives = {kind: p_cluster(net, stream(args, "negative_seed", negatives={kind: 1.0}, **settings), args.each, kind)
                  for kind in NEGATIVE_KINDS}
-    note = f"{len(positive):,} reference clusters, {args.each:,} negatives of each kind; {net!r}."
+    note = f"{len(positive):,} {args.clusters}, {args.each:,} negatives of each kind; {net!r}."
     rows = separations(positive, visibility, negatives)
     page = [{"kind": kind.replace("_", " ")} | {
-        ("all" if row["visibility_to"] - row["visibility_from"] == np.inf and row["visibility_from"] == 0 else
-         f"{row['visibility_from']:g} to {row['visibility_to']:g}"): f"{row['auc']:.4f} ± {row['auc_error']:.4f}"
+        f"{row['visibility_from']:g} to {row['visibility_to']:g}": f"{row['auc']:.4f} ± {row['auc_error']:.4f}"
         for row in rows if row["kind"] == kind} for kind in negatives]
     write("classes", rows, f"{note} AUC against clusters of a visibility.", page)
-    write("class_thresholds", thresholds(positive, visibility, mixed), f"{len(positive):,} clusters and {len(mixed):,} reference negatives.")
+    note = f"{len(positive):,} {args.clusters} and {len(mixed):,} negatives of all kinds."
+    write("class_thresholds", thresholds(positive, visibility, mixed), note)
     part = found[: min(len(positive), args.each)]
     write("class_neighbours", neighbours(net, stream(args, background=settings["background"]), part),
-          f"{len(part.truth):,} reference clusters, alone and with another cluster 4 to 24 pixels away.")
+          f"{len(part.truth):,} {args.clusters}, alone and with another cluster 4 to 24 pixels away.")
     real_stamps()
     draw(rows, positive, visibility, negatives)
 

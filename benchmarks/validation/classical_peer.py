@@ -9,7 +9,10 @@ Writes classical_peer.ecsv (robust and rms errors of both, their ratios, coverag
 
 import numpy as np
 from astropy import units as u
-from common import ACCENT, GREY, INK, PLOTTED, RATE, TITLES, UNITS, Answers, digest_of, arguments, network, pyplot, reference, save, spread, stream, write
+from common import (
+    ACCENT, GREY, INK, PLOTTED, RATE, TITLES, UNITS, Answers, arguments, digest_of, network, pyplot, reference, save, spread,
+    stream, write,
+)
 
 from clustercnn.calibration import coverage
 from clustercnn.estimate import ClusterEstimate
@@ -20,7 +23,7 @@ from clustercnn.simulation import MockStream
 
 SEED = 40401  # of the library: other clusters, other discs
 CHUNK = 1000
-BARS = {"age": 0.85, "a_v": 0.95, "mass": 0.5, "half_light_radius": 0.6}  # for the ratio of the robust scatters, young and visible
+BARS = {"age": 0.85, "a_v": 0.95, "mass": 0.5, "half_light_radius": 0.6}  # for the ratio of the scatters, young and visible
 
 
 def peer_answers(args, found):
@@ -86,12 +89,13 @@ def main():
     peer, rng = peer_answers(args, found), np.random.default_rng(1)
     young = (found.true("age") <= 8) & (found.visibility > 20)
     rows = rows_of(found, peer, "age <= 100 Myr, visibility > 20", young, rng) + rows_of(found, peer, "all", young >= 0, rng)
-    page = [{"clusters": row["clusters"], "parameter": f"{TITLES[row['parameter']]} [{UNITS[row['parameter']]}]", "number": row["n"],
-             "network": row["sigma"], "peer": row["sigma_peer"], "ratio": f"{row['ratio']:.2f} ± {row['ratio_error']:.2f}",
+    page = [{"clusters": row["clusters"], "parameter": f"{TITLES[row['parameter']]} [{UNITS[row['parameter']]}]",
+             "number": row["n"], "network": row["sigma"], "peer": row["sigma_peer"],
+             "ratio": f"{row['ratio']:.2f} ± {row['ratio_error']:.2f}",
              "bar": "" if row["clusters"] == "all" else f"{BARS[row['parameter']]:.2f}",
              "of the rms": f"{row['rms_ratio']:.2f} ± {row['rms_ratio_error']:.2f}",
              "68 % hold": f"{row['held_68']:.3f}, {row['held_68_peer']:.3f}"} for row in rows]
-    note = f"{len(found.truth):,} reference clusters, {net!r}; a library of {args.library:,} mocks. Scatters are 1.48 MAD."
+    note = f"{len(found.truth):,} {args.clusters}, {net!r}; a library of {args.library:,} mocks. Scatters are 1.48 MAD."
     write("classical_peer", rows, note, page)
     draw(found, peer)
 

@@ -2,8 +2,8 @@
 """
 What the scripts of this folder share: the reference mocks, the answers of a network to them, errors, tables and figures.
 
-Simulating and predicting takes minutes, so both are done once: the background fields and the answers to the reference mocks lie in a
-cache, under a name made of the weights, the code of the simulator, the recipe and the number of mocks.
+Simulating and predicting takes minutes, so both are done once: the background fields and the answers to the reference mocks lie
+in a cache, under a name made of the weights, the code of the simulator, the recipe and the number of mocks.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from clustercnn.simulation import BackgroundFields, MockStream
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "validation"
+RECIPE = ROOT / "benchmarks" / "reference_mocks.toml"
 FIGURES = ROOT / "docs" / "figures"
 RATE = u.electron / u.s
 BATCH, DRAWS = 256, 499  # ranks 0 to 499 fall evenly into 20 bins
@@ -64,7 +65,8 @@ class Answers(NamedTuple):
         """A quantile of the posterior as plotted."""
         if name == "visibility":
             return np.log10(self.estimate.quantile(name, q).value)
-        return np.quantile(self.estimate.draws[:, :, self.estimate.space.names.index(name)], q, axis=1).astype(float) + SHIFT[name]
+        draws = self.estimate.draws[:, :, self.estimate.space.names.index(name)]
+        return np.quantile(draws, q, axis=1).astype(float) + SHIFT[name]
 
     def error(self, name):
         """Posterior median minus truth."""
@@ -86,13 +88,16 @@ def arguments(doc, samples=20_000, **further):
     parser = argparse.ArgumentParser(description=doc.strip().split("\n")[0])
     parser.add_argument("--model", default="m83", help="name of a pretrained network, or a model file")
     parser.add_argument("--samples", type=int, default=samples, help=f"mocks, default {samples}")
-    parser.add_argument("--recipe", type=Path, default=ROOT / "benchmarks" / "reference_mocks.toml", help="of the mocks")
-    parser.add_argument("--cache", type=Path, default=Path(get_cache_dir("clustercnn")) / "validation", help="folder for simulations")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="of the mocks, default reference_mocks.toml")
+    cache = Path(get_cache_dir("clustercnn")) / "validation"
+    parser.add_argument("--cache", type=Path, default=cache, help=f"folder for simulations, default {cache}")
     for name, (default, text) in further.items():
         kind = Path if default is None else type(default)
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=text)
     args = parser.parse_args()
     args.cache.mkdir(parents=True, exist_ok=True)
+    args.settings = tomllib.loads(args.recipe.read_text())
+    args.clusters = "reference clusters" if args.recipe == RECIPE else f"clusters of {args.recipe.name}"
     return args
 
 
@@ -102,14 +107,15 @@ def network(model):
 
 
 def fields(args, **changes):
-    """The background fields of the recipe; ``changes`` to the settings of `GalaxyDisc.draw` are not kept in the cache."""
-    recipe = tomllib.loads(args.recipe.read_text())
+    """The background fields of the recipe; with ``changes`` to the settings of the discs they are not kept in the cache."""
+    recipe = args.settings
     path = args.cache / f"fields-{digest_of(args)}.npy"
     if not changes and path.exists():
         return BackgroundFields(np.load(path, mmap_mode="r"))
     settings = {"distance": recipe["distance_mpc"] * u.Mpc} | changes
     instrument = settings.pop("instrument", Instrument.from_name(recipe["instrument"]))
-    made = BackgroundFields.discs(instrument, recipe["n_fields"], tuple(recipe["field_shape"]), recipe["field_seed"], **settings)
+    numbers = recipe["n_fields"], tuple(recipe["field_shape"]), recipe["field_seed"]
+    made = BackgroundFields.discs(instrument, *numbers, **settings)
     if not changes:
         with whole_file(path) as partial:
             np.save(partial, np.stack(made.fields))
@@ -118,8 +124,9 @@ def fields(args, **changes):
 
 def stream(args, seed="cluster_seed", **changes):
     """The stream of the recipe with that seed, or what changes of its settings make of it."""
-    recipe = tomllib.loads(args.recipe.read_text())
-    settings = {"shape": tuple(recipe["stamp_shape"]), "distance": recipe["distance_mpc"] * u.Mpc, "positive_fraction": 1.0} | changes
+    recipe = args.settings
+    settings = {"shape": tuple(recipe["stamp_shape"]), "distance": recipe["distance_mpc"] * u.Mpc, "positive_fraction": 1.0}
+    settings |= changes
     instrument = settings.pop("instrument", Instrument.from_name(recipe["instrument"]))
     if "background" not in settings:
         settings["background"] = fields(args)
@@ -130,7 +137,7 @@ def answers(net, mocks, n, change=None, title="clusters", **told):
     """
     What a network says of the first clusters of a stream.
 
-    ``change(pixels, start)`` alters the stamps of a batch; ``told`` goes to `ClusterNet.predict`.
+    ``change(pixels, start)`` alters the stamps of a batch; ``told`` goes to `ClusterNet.predict`, though not into the NLL.
     """
     parts = []
     for start in tqdm(range(0, n, BATCH), desc=title, unit="batch"):
@@ -152,7 +159,7 @@ def p_cluster(net, mocks, n, title="negatives"):
 
 
 def reference(args, net):
-    """The answers to the reference clusters, and ``p_cluster`` of as many reference negatives; from the cache where they are there."""
+    """The answers to the reference clusters, and ``p_cluster`` of as many reference negatives; kept in the cache."""
     stem = args.cache / f"answers-{digest_of(args, net)}-{args.samples}x{DRAWS}"
     draws, rest = stem.with_suffix(".fits"), stem.with_suffix(".npz")
     if not (draws.exists() and rest.exists()):
@@ -168,8 +175,8 @@ def reference(args, net):
 def digest_of(args, net=None):
     """A name for what the recipe, the code of the simulator and the weights of a network make."""
     package, digest = Path(clustercnn.__file__).parent, hashlib.sha256(args.recipe.read_bytes())
-    for path in sorted([*package.glob("simulation/*.py"), *package.glob("stellar/**/*.*"), package / "psf.py", *package.glob("data/*")]):
-        if path.suffix in (".py", ".npz", ".ecsv", ".toml"):
+    for pattern in ("simulation/*.py", "stellar/*.py", "stellar/data/*", "psf.py", "data/*"):
+        for path in sorted(package.glob(pattern)):
             digest.update(path.read_bytes())
     for values in [] if net is None else net.module.state_dict().values():
         digest.update(values.numpy().tobytes())
@@ -192,7 +199,7 @@ def _robust(error):
 
 def write(name, rows, note, page=None, places=4):
     """
-    A table as ``results/validation/NAME.ecsv``, and as ``NAME.rst`` for the manual: a line of text and what is shown of the table.
+    A table as ``results/validation/NAME.ecsv``, and as ``NAME.rst`` for the manual: a line of text and a part of the table.
 
     ``page`` are the rows to show, all by default.
     """
@@ -214,8 +221,7 @@ def write(name, rows, note, page=None, places=4):
 
 def _grid(table):
     """A table in reStructuredText."""
-    cells = [table.colnames, *([str(table[name].info.format and format(row[name], table[name].info.format) or row[name])
-                                for name in table.colnames] for row in table)]
+    cells = [table.colnames, *([format(row[name], table[name].info.format or "") for name in table.colnames] for row in table)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(table.colnames))]
     rule = " ".join("=" * width for width in widths)
     lines = [" ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in cells]

@@ -4,14 +4,13 @@ RQ2: age against extinction. Joint posteriors, their correlation, the bias of ol
 
     python benchmarks/validation/degeneracy.py
 
-The reference clusters have any A_V, whatever the dust behind them, so a network must not take the one for the other: the mean error must
-not follow the dust. Clusters in the disc are another matter: those whose A_V is at most that of the dust behind them are, with the
-flat prior, clusters anywhere along the line of sight through it, and their inferred A_V should follow the dust.
+The reference clusters have any A_V, whatever the dust behind them, so a network must not take the one for the other: the mean
+error must not follow the dust. Clusters in the disc are another matter: those whose A_V is at most that of the dust behind them
+are, with the flat prior, clusters anywhere along the line of sight through it, and their inferred A_V should follow the dust.
 Writes degeneracy.ecsv and degeneracy.png.
 """
 
 import copy
-import tomllib
 
 import numpy as np
 from astropy import units as u
@@ -48,7 +47,7 @@ def dust_behind(args):
     """A_V of the whole disc behind each reference cluster, mag; kept in the cache."""
     path = args.cache / f"dust-{digest_of(args)}-{args.samples}.npy"
     if not path.exists():
-        recipe, clusters = tomllib.loads(args.recipe.read_text()), stream(args)
+        recipe, clusters = args.settings, stream(args)
         instrument, distance = Instrument.from_name(recipe["instrument"]), recipe["distance_mpc"] * u.Mpc
         maps = []
         for rng in np.random.default_rng(recipe["field_seed"]).spawn(recipe["n_fields"]):
@@ -84,9 +83,10 @@ def rows_of(found, dust):
     inside = found.true("a_v") <= dust
     for low, high in zip(DUST, DUST[1:]):
         here = (dust >= low) & (dust < high)
+        faint = here & (found.visibility < FAINT)
         add("A_V mean - truth, all", "dust behind", low, high, here, residual)
-        add(f"A_V mean - truth, visibility < {FAINT}", "dust behind", low, high, here & (found.visibility < FAINT), residual)
-        add(f"inferred A_V, visibility < {FAINT}", "dust behind", low, high, here & (found.visibility < FAINT), found.quantile("a_v"))
+        add(f"A_V mean - truth, visibility < {FAINT}", "dust behind", low, high, faint, residual)
+        add(f"inferred A_V, visibility < {FAINT}", "dust behind", low, high, faint, found.quantile("a_v"))
         add("inferred A_V, clusters in the dust", "dust behind", low, high, here & inside, found.quantile("a_v"))
         add("true A_V, clusters in the dust", "dust behind", low, high, here & inside, found.true("a_v"))
     return rows
@@ -105,15 +105,17 @@ def draw(found, rows):
 
     def curve(ax, quantity, by, key, color, label):
         part = [row for row in rows if row["quantity"] == quantity and row["by"] == by]
-        ax.errorbar([(row["low"] + row["high"]) / 2 for row in part], [row[key] for row in part], [row[f"{key}_error"] for row in part],
-                    fmt="o-", ms=4, color=color, label=label)
+        middle, values = [(row["low"] + row["high"]) / 2 for row in part], [row[key] for row in part]
+        ax.errorbar(middle, values, [row[f"{key}_error"] for row in part], fmt="o-", ms=4, color=color, label=label)
 
-    for ax, quantity, key in zip(axes[1], ("correlation of age and A_V", "error of log age", "error of A_V"), ("mean", "median", "median")):
+    quantities = ("correlation of age and A_V", "mean"), ("error of log age", "median"), ("error of A_V", "median")
+    for ax, (quantity, key) in zip(axes[1], quantities):
         for by, color in (("true age", INK), ("estimated age", ACCENT)):
             curve(ax, quantity, by, key, color, f"by {by}")
         ax.axhline(0, color=GREY, lw=0.8)
         ax.axvline(8, color=GREY, lw=0.8, ls=":")
-        ax.set(xlabel="log age [yr]", ylabel=quantity.replace("A_V", "$A_V$") + {"error of log age": " [dex]", "error of A_V": " [mag]"}.get(quantity, ""))
+        unit = {"error of log age": " [dex]", "error of A_V": " [mag]"}.get(quantity, "")
+        ax.set(xlabel="log age [yr]", ylabel=quantity.replace("A_V", "$A_V$") + unit)
     axes[1, 0].legend(frameon=False, fontsize=8)
     last = axes[1, 3]
     for quantity, color in (("A_V mean - truth, all", INK), ("inferred A_V, clusters in the dust", ACCENT),
@@ -129,10 +131,11 @@ def main():
     net = network(args.model)
     found, _ = reference(args, net)
     rows = rows_of(found, dust_behind(args))
-    page = [{"quantity": row["quantity"], "by": row["by"], "from": f"{row['low']:g}", "to": f"{row['high']:g}", "number": row["n"],
-             "mean": f"{row['mean']:+.3f} ± {row['mean_error']:.3f}", "median": f"{row['median']:+.3f} ± {row['median_error']:.3f}"}
-            for row in rows if row["by"] != "estimated age"]
-    write("degeneracy", rows, f"{len(found.truth):,} reference clusters, {net!r}; by age: those with a visibility above {BRIGHT}.", page)
+    page = [{"quantity": row["quantity"], "by": row["by"], "from": f"{row['low']:g}", "to": f"{row['high']:g}",
+             "number": row["n"], "mean": f"{row['mean']:+.3f} ± {row['mean_error']:.3f}",
+             "median": f"{row['median']:+.3f} ± {row['median_error']:.3f}"} for row in rows if row["by"] != "estimated age"]
+    note = f"{len(found.truth):,} {args.clusters}, {net!r}; by age: those with a visibility above {BRIGHT}."
+    write("degeneracy", rows, note, page)
     draw(found, rows)
 
 

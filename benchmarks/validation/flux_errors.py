@@ -4,8 +4,8 @@ RQ3: wrong zero points. The calibrated network, told of them or not, and the ren
 
     python benchmarks/validation/flux_errors.py [--renormalized m83-renormalized]
 
-Every band of every stamp is too bright or too faint by 0, 0.05, 0.1, 0.2 or 0.3 mag, with a random sign. Writes flux_errors.ecsv and
-flux_errors.png.
+Every band of every stamp is too bright or too faint by 0, 0.05, 0.1, 0.2 or 0.3 mag, with a random sign. Writes flux_errors.ecsv
+and flux_errors.png.
 """
 
 import numpy as np
@@ -49,7 +49,8 @@ def draw(rows):
         for who, color, style in (("not told", INK, "o-"), ("told", ACCENT, "s-"), ("renormalized", GREY, "^:")):
             part = [row for row in rows if row["network"] == who and row["parameter"] == name]
             x = [row["zero_point_error"] for row in part]
-            top.errorbar(x, [row["sigma"] for row in part], [row["sigma_error"] for row in part], fmt=style, ms=4, color=color, label=who)
+            sigma, error = [row["sigma"] for row in part], [row["sigma_error"] for row in part]
+            top.errorbar(x, sigma, error, fmt=style, ms=4, color=color, label=who)
             bottom.plot(x, [row["held_68"] for row in part], style, ms=4, color=color)
         top.set(ylabel=f"1.48 MAD of {PLOTTED[name]} [{UNITS[name]}]", ylim=(0, None))
         bottom.axhline(0.68, color="k", lw=0.8, ls="--")
@@ -69,15 +70,17 @@ def main():
         title = f"{error:g} mag"
         rows += rows_of(answers(net, mocks, args.samples, wrong_by(error), title), "not told", error)
         if tellable:
-            rows += rows_of(answers(net, mocks, args.samples, wrong_by(error), title, zero_point_error=error * u.mag), "told", error)
+            told = answers(net, mocks, args.samples, wrong_by(error), title, zero_point_error=error * u.mag)
+            rows += rows_of(told, "told", error)
         rows += rows_of(answers(free, mocks, args.samples, wrong_by(error), title), "renormalized", error)
     page = [{"network": row["network"], "error [mag]": f"{row['zero_point_error']:g}",
              "parameter": f"{TITLES[row['parameter']]} [{UNITS[row['parameter']]}]",
-             "1.48 MAD": f"{row['sigma']:.3f} ± {row['sigma_error']:.3f}", "bias": f"{row['bias']:+.3f} ± {row['bias_error']:.3f}",
+             "1.48 MAD": f"{row['sigma']:.3f} ± {row['sigma_error']:.3f}",
+             "bias": f"{row['bias']:+.3f} ± {row['bias_error']:.3f}",
              "half 68 % interval": row["half_width"], "68 % hold": row["held_68"], "95 % hold": row["held_95"]}
             for row in sorted(rows, key=lambda row: (row["network"], row["parameter"], row["zero_point_error"]))
             if row["parameter"] in ("age", "a_v", "mass")]
-    write("flux_errors", rows, f"{args.samples:,} reference clusters; {net!r} and {free!r}.", page)
+    write("flux_errors", rows, f"{args.samples:,} {args.clusters}; {net!r} and {free!r}.", page)
     draw(rows)
 
 

@@ -4,14 +4,16 @@ RQ5: the shape of the posteriors, whether their width tells the error, and the a
 
     python benchmarks/validation/morphology.py [--grid m83-paper]
 
-The paper finds some 20 % of its activation maps extended and less than 1 % with two peaks, by eye. Here a map of age and A_V is
-multimodal if its 68 % region falls into pieces of which two hold at least a tenth of it each, else extended if that region spans more
-than a quarter of either axis, else unimodal; the flow's posteriors are put on the same grid. Marginals are judged by
+The paper finds some 20 % of its activation maps extended and less than 1 % with two peaks. Here a map of age and A_V is
+multimodal if its 68 % region falls into pieces of which two hold at least a tenth of it each, else extended if that region
+spans more than a quarter of either axis, else unimodal; the flow's posteriors are put on the same grid. Marginals are judged by
 ``ClusterEstimate.morphology``. Writes morphology.ecsv, widths.ecsv and morphology.png.
 """
 
 import numpy as np
-from common import ACCENT, BATCH, GREY, INK, PLOTTED, RATE, TITLES, UNITS, arguments, network, pyplot, reference, save, stream, write
+from common import (
+    ACCENT, BATCH, GREY, INK, PLOTTED, RATE, TITLES, UNITS, arguments, network, pyplot, reference, save, stream, write,
+)
 from scipy.ndimage import label
 
 KINDS = "unimodal", "extended", "multimodal"
@@ -83,7 +85,7 @@ def draw(found, rows, table, maps, kinds):
         left += [row[kind] for row in everything]
     first.invert_yaxis()
     first.set(xlabel="share", xlim=(0, 1))
-    first.legend(fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, columnspacing=0.8, handlelength=1)
+    first.legend(fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, columnspacing=0.8)
     for ax, name in zip(panels, found.estimate.space.names):
         part = [row for row in table if row["parameter"] == name]
         x = np.array([row["half_width"] for row in part])
@@ -116,7 +118,7 @@ def main():
     maps = found.estimate.joint("age", "a_v")[2]
     kinds = np.array([kind_of_map(density) for density in maps])
     rows += shares(kinds, "map of the flow", found.visibility)
-    note = f"{len(found.truth):,} reference clusters, {net!r}"
+    note = f"{len(found.truth):,} {args.clusters}, {net!r}"
     try:
         grid = network(args.grid)
     except ValueError as error:
@@ -131,10 +133,11 @@ def main():
             | {kind: f"{row[kind]:.3f} ± {row[f'{kind}_error']:.3f}" for kind in KINDS} for row in rows]
     write("morphology", rows, note, page)
     table = widths(found)
-    write("widths", table, "Tenths of the clusters by the width of their posterior: half of the 68 % interval, and what 68 % of the errors "
-          "are below.", [{"parameter": f"{TITLES[row['parameter']]} [{UNITS[row['parameter']]}]", "tenth": str(row["tenth"]),
-                          "half width": row["half_width"], "error": row["error_68"], "ratio": f"{row['ratio']:.2f}", "rms": row["rms"]}
-                         for row in table if row["tenth"] in (1, 5, 10)])
+    page = [{"parameter": f"{TITLES[row['parameter']]} [{UNITS[row['parameter']]}]", "tenth": str(row["tenth"]),
+             "half width": row["half_width"], "error": row["error_68"], "ratio": f"{row['ratio']:.2f}", "rms": row["rms"]}
+            for row in table if row["tenth"] in (1, 5, 10)]
+    note = "Tenths of the clusters by the width of their posterior: half the 68 % interval, and what 68 % of errors are below."
+    write("widths", table, note, page)
     draw(found, rows, table, maps, kinds)
 
 

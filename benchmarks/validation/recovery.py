@@ -66,8 +66,9 @@ def draw_errors(rows):
                 part = [row for row in rows if row["parameter"] == name and row["by"] == f"{kind} {by}"]
                 middle = [(row["low"] + row["high"]) / 2 for row in part]
                 for key, style in (("sigma", "o-"), ("bias", "s:")):
-                    ax.errorbar(middle, [row[key] for row in part], [row[f"{key}_error"] for row in part], fmt=style, ms=3, lw=1.2,
-                                color=color, label=f"{key}, by {kind} values")
+                    values, errors = [row[key] for row in part], [row[f"{key}_error"] for row in part]
+                    label = f"{key}, by {kind} values"
+                    ax.errorbar(middle, values, errors, fmt=style, ms=3, lw=1.2, color=color, label=label)
             if name == NAMES[-1]:
                 ax.set_xlabel(LABELS[by])
         line[0].set_ylabel(f"error of {LABELS[name].split(' [')[0]} [{UNITS[name]}]")
@@ -92,7 +93,7 @@ def main():
             page.append({"parameter": f"{TITLES[name]} [{UNITS[name]}]", "clusters": title, "number": row["n"],
                          "1.48 MAD": f"{row['sigma']:.3f} ± {row['sigma_error']:.3f}",
                          "bias": f"{row['bias']:+.3f} ± {row['bias_error']:.3f}", "rms": row["rms"]})
-    write("recovery", rows, f"{len(found.truth):,} reference clusters, {net!r}.", page)
+    write("recovery", rows, f"{len(found.truth):,} {args.clusters}, {net!r}.", page)
     draw_recovery(found)
     draw_errors(rows)
 

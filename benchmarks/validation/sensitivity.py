@@ -4,17 +4,17 @@ What the answer owes to the model: mocks with one thing changed and the same see
 
     python benchmarks/validation/sensitivity.py --data DIR
 
-``DIR`` holds isochrones/isoc_z0.0200.dat (PARSEC, as FSPS has it) and psf/f*_sub4.fits (Tiny Tim); without it these two are left out.
-Shifts are of the posterior medians of the same clusters, in units of half the 68 % interval; the mass is the true one throughout, so that
-another mass-to-light ratio shows as a shift of the mass. The loss of NLL beside the unchanged mocks holds the wrong model, and, where
-the disc is another one, what crowding takes from any observer. Writes sensitivity.ecsv and sensitivity.png.
+``DIR`` holds isochrones/isoc_z0.0200.dat (PARSEC, as FSPS has it) and psf/f*_sub4.fits (Tiny Tim); without it both are left out.
+Shifts are of the posterior medians of the same clusters, in units of half the 68 % interval; the mass is the true one throughout,
+so that another mass-to-light ratio shows as a shift of the mass. The loss of NLL beside the unchanged mocks holds the wrong
+model, and, where the disc is another one, what crowding takes from any observer. Writes sensitivity.ecsv and sensitivity.png.
 """
 
 import warnings
 
 import numpy as np
 from astropy import units as u
-from common import ACCENT, INK, PLOTTED, TITLES, answers, arguments, fields, network, pyplot, save, stream, write
+from common import ACCENT, INK, PLOTTED, TITLES, answers, arguments, fields, network, pyplot, save, spread, stream, write
 
 from clustercnn.calibration import coverage
 from clustercnn.profiles import get_profile
@@ -22,17 +22,15 @@ from clustercnn.psf import as_psf
 from clustercnn.simulation import BackgroundFields, GalaxyDisc
 from clustercnn.stellar import IsochroneGrid
 
-DISTANCE = 4.5 * u.Mpc
-
 
 def other_discs(args, mocks, brighter=0.0 * u.mag / u.arcsec**2, star_formation=1.0):
     """The reference discs, brighter by so much and with so many times the recent star formation."""
     made = []
-    for rng in np.random.default_rng(20201).spawn(len(mocks.background.fields)):
-        disc = GalaxyDisc.draw(mocks.instrument, rng, distance=DISTANCE)
+    for rng in np.random.default_rng(args.settings["field_seed"]).spawn(args.settings["n_fields"]):
+        disc = GalaxyDisc.draw(mocks.instrument, rng, distance=mocks.distance)
         disc.surface_brightness -= brighter
         disc.recent_star_formation *= star_formation
-        made.append(disc.rates(mocks.background.fields[0].shape[1:], rng))
+        made.append(disc.rates(tuple(args.settings["field_shape"]), rng))
     return BackgroundFields(made)
 
 
@@ -43,15 +41,18 @@ def variants(args, mocks):
         "Z = 0.014": {"metallicity": poor}, "Z = 0.03": {"metallicity": rich},
         "IMF of Chabrier": {"imf": "chabrier"}, "IMF of Salpeter": {"imf": "salpeter"},
         "R_V = 2.6": {"r_v": 2.6}, "R_V = 4": {"r_v": 4.0},
-        "EFF, gamma = 2.2": {"profiles": [get_profile("eff", gamma=2.2)]}, "EFF, gamma = 3.5": {"profiles": [get_profile("eff", gamma=3.5)]},
+        "EFF, gamma = 2.2": {"profiles": [get_profile("eff", gamma=2.2)]},
+        "EFF, gamma = 3.5": {"profiles": [get_profile("eff", gamma=3.5)]},
         "King, c = 1": {"profiles": [get_profile("king", concentration=1.0)]},
-        "King, c = 1.5": {"profiles": [get_profile("king", concentration=1.5)]}, "Plummer": {"profiles": [get_profile("plummer")]},
+        "King, c = 1.5": {"profiles": [get_profile("king", concentration=1.5)]},
+        "Plummer": {"profiles": [get_profile("plummer")]},
     }
     for name, change in changes.items():
         yield name, lambda change=change: stream(args, **same, **change)
     for factor in (0.95, 1.05):
-        yield f"distance {100 * factor - 100:+.0f} %", lambda factor=factor: stream(
-            args, distance=factor * DISTANCE, background=fields(args, distance=factor * DISTANCE)
+        distance = factor * mocks.distance
+        yield f"distance {100 * factor - 100:+.0f} %", lambda distance=distance: stream(
+            args, distance=distance, background=fields(args, distance=distance)
         )
     yield "discs 0.5 mag brighter", lambda: stream(args, background=other_discs(args, mocks, brighter=0.5 * u.mag / u.arcsec**2))
     yield "3 times the star formation", lambda: stream(args, background=other_discs(args, mocks, star_formation=3.0))
@@ -71,7 +72,7 @@ def rows_of(name, plain, other):
         moved, n = other.error(parameter) - plain.error(parameter), len(shift)
         inside = {float(row["level"]): float(row["coverage"]) for row in held[held["parameter"] == parameter]}
         rows.append({"changed": name, "parameter": parameter, "n": n, "shift": np.median(shift),
-                     "shift_error": 1.2533 * shift.std() / np.sqrt(n), "scatter": 1.4826 * np.median(np.abs(shift - np.median(shift))),
+                     "shift_error": spread(shift)["bias_error"], "scatter": spread(shift)["sigma"],
                      "shift_physical": np.median(moved), "held_68": inside[0.68], "held_95": inside[0.95],
                      "nll_loss": loss.mean(), "nll_loss_error": loss.std() / np.sqrt(n)})
     return rows
@@ -111,10 +112,12 @@ def main():
     page = []
     for name in dict.fromkeys(row["changed"] for row in rows):
         part = [row for row in rows if row["changed"] == name]
-        page.append({"changed": name} | {TITLES[row["parameter"]]: f"{row['shift']:+.2f} ± {row['shift_error']:.2f}" for row in part}
-                    | {"68 % hold": ", ".join(f"{row['held_68']:.2f}" for row in part),
-                       "loss [nat]": f"{part[0]['nll_loss']:+.2f} ± {part[0]['nll_loss_error']:.2f}"})
-    write("sensitivity", rows, f"{args.samples:,} reference clusters, {net!r}; the unchanged mocks have an NLL of {plain.nll.mean():.2f}.", page)
+        shifts = {TITLES[row["parameter"]]: f"{row['shift']:+.2f} ± {row['shift_error']:.2f}" for row in part}
+        held = ", ".join(f"{row['held_68']:.2f}" for row in part)
+        loss = f"{part[0]['nll_loss']:+.2f} ± {part[0]['nll_loss_error']:.2f}"
+        page.append({"changed": name} | shifts | {"68 % hold": held, "loss [nat]": loss})
+    note = f"{args.samples:,} {args.clusters}, {net!r}; the unchanged mocks have an NLL of {plain.nll.mean():.2f}."
+    write("sensitivity", rows, note, page)
     draw(rows)
 
 
