@@ -8,16 +8,13 @@ Writes classical_peer.ecsv (robust and rms errors of both, their ratios, coverag
 """
 
 import numpy as np
-from astropy import units as u
 from common import (
-    ACCENT, GREY, INK, PLOTTED, RATE, TITLES, UNITS, Answers, arguments, digest_of, network, pyplot, reference, save, spread,
-    stream, write,
+    ACCENT, GREY, INK, PLOTTED, RATE, TITLES, UNITS, Answers, arguments, digest_of, fields, network, pyplot, reference, save,
+    spread, stream, write,
 )
 
 from clustercnn.calibration import coverage
 from clustercnn.estimate import ClusterEstimate
-from clustercnn.instruments import Instrument
-from clustercnn.parameters import ParameterSpace
 from clustercnn.photometric_inference import StochasticPhotometry
 from clustercnn.simulation import MockStream
 
@@ -28,12 +25,13 @@ BARS = {"age": 0.85, "a_v": 0.95, "mass": 0.5, "half_light_radius": 0.6}  # for 
 
 def peer_answers(args, found):
     """Posteriors of the peer for the same stamps; kept in the cache."""
-    path = args.cache / f"peer-{digest_of(args)}-{args.library}-{args.samples}.fits"
+    digest = digest_of(args, more=["photometric_inference.py"])
+    path = args.cache / f"peer-{digest}-{args.library}-{args.samples}.fits"
     if not path.exists():
-        instrument = Instrument.from_name("HST/WFC3/UVIS/M83")
-        library = MockStream(ParameterSpace.paper(), instrument, distance=4.5 * u.Mpc, rng=SEED, positive_fraction=1.0)
-        peer = StochasticPhotometry(library, samples=args.library, progress=True)
         mocks = stream(args)
+        library = MockStream(mocks.space, mocks.instrument, distance=mocks.distance, background=fields(args, rng=SEED), rng=SEED,
+                             positive_fraction=1.0)
+        peer = StochasticPhotometry(library, samples=args.library, progress=True)
         parts = [peer.predict(mocks.batch(i, min(CHUNK, args.samples - i))["pixels"].numpy() * RATE, rng=i)
                  for i in range(0, args.samples, CHUNK)]
         ClusterEstimate.concatenate(parts).write(path)

@@ -107,15 +107,14 @@ def network(model):
 
 
 def fields(args, **changes):
-    """The background fields of the recipe; with ``changes`` to the settings of the discs they are not kept in the cache."""
+    """The background fields of the recipe; with ``changes`` to the settings or seed (rng) they are not kept in the cache."""
     recipe = args.settings
     path = args.cache / f"fields-{digest_of(args)}.npy"
     if not changes and path.exists():
         return BackgroundFields(np.load(path, mmap_mode="r"))
-    settings = {"distance": recipe["distance_mpc"] * u.Mpc} | changes
+    settings = {"distance": recipe["distance_mpc"] * u.Mpc, "rng": recipe["field_seed"]} | changes
     instrument = settings.pop("instrument", Instrument.from_name(recipe["instrument"]))
-    numbers = recipe["n_fields"], tuple(recipe["field_shape"]), recipe["field_seed"]
-    made = BackgroundFields.discs(instrument, *numbers, **settings)
+    made = BackgroundFields.discs(instrument, recipe["n_fields"], tuple(recipe["field_shape"]), **settings)
     if not changes:
         with whole_file(path) as partial:
             np.save(partial, np.stack(made.fields))
@@ -172,10 +171,11 @@ def reference(args, net):
     return Answers(kept["truth"], kept["visibility"], kept["nll"], ClusterEstimate.read(draws)), kept["negative"]
 
 
-def digest_of(args, net=None):
-    """A name for what the recipe, the code of the simulator and the weights of a network make."""
+def digest_of(args, net=None, more=()):
+    """A name for what the recipe, the code of the simulator (and ``more`` of the package), and a network with its weights make."""
     package, digest = Path(clustercnn.__file__).parent, hashlib.sha256(args.recipe.read_bytes())
-    for pattern in ("simulation/*.py", "stellar/*.py", "stellar/data/*", "psf.py", "data/*"):
+    more = more if net is None else (*more, "network/*.py")
+    for pattern in ("simulation/*.py", "stellar/*.py", "stellar/data/*", "psf.py", "data/*", *more):
         for path in sorted(package.glob(pattern)):
             digest.update(path.read_bytes())
     for values in [] if net is None else net.module.state_dict().values():

@@ -39,7 +39,9 @@ def trained(args, instrument):
     """A compact network for the bands of the instrument."""
     path = args.cache / f"bands-{len(instrument.bands)}-{args.training}-{digest_of(args)}.safetensors"
     if not path.exists():
-        mocks = MockStream(ParameterSpace.paper(), instrument, distance=4.5 * u.Mpc, rng=SEED)
+        distance = args.settings["distance_mpc"] * u.Mpc
+        background = fields(args, rng=SEED, instrument=instrument)
+        mocks = MockStream(ParameterSpace.paper(), instrument, distance=distance, background=background, rng=SEED)
         net = ClusterNet(instrument.bands, conditions=False, rng=SEED)
         net.fit(mocks, args.training, validation_samples=0, checkpoint=path.with_suffix(".checkpoint"))
         net.save(path)
