@@ -76,7 +76,7 @@ def draw(found, peer):
                             label=f"{who}, {'visibility > 20' if least else 'all'}")
         ax.axvline(8, color=GREY, lw=0.8)
         ax.set(xlabel="log age [yr]", ylabel=f"1.48 MAD of {PLOTTED[name]} [{UNITS[name]}]", ylim=(0, None))
-    axes[0].legend(frameon=False, fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, ncols=4, loc="outside upper center")
     save(figure, "classical_peer")
 
 

@@ -172,7 +172,7 @@ def reference(args, net):
 
 
 def digest_of(args, net=None, more=()):
-    """A name for what the recipe, the code of the simulator (and ``more`` of the package), and a network with its weights make."""
+    """A name for what the recipe, the code of the simulator (and ``more`` of the package) and a network with its weights make."""
     package, digest = Path(clustercnn.__file__).parent, hashlib.sha256(args.recipe.read_bytes())
     more = more if net is None else (*more, "network/*.py")
     for pattern in ("simulation/*.py", "stellar/*.py", "stellar/data/*", "psf.py", "data/*", *more):

@@ -14,6 +14,7 @@ import warnings
 
 import numpy as np
 from astropy import units as u
+from astropy.io import fits
 from common import ACCENT, INK, PLOTTED, TITLES, answers, arguments, fields, network, pyplot, save, spread, stream, write
 
 from clustercnn.calibration import coverage
@@ -59,9 +60,18 @@ def variants(args, mocks):
     if args.data is not None:
         parsec = IsochroneGrid.read(args.data / "isochrones" / "isoc_z0.0200.dat")  # of Z = 0.02, as the default
         yield "PARSEC", lambda: stream(args, **same, isochrones=parsec, metallicity=parsec.metallicities[0])
-        psf = {band: as_psf(args.data / "psf" / f"{band.lower()}_sub4.fits", oversampling=4, pixel_integrated=False)
-               for band in mocks.instrument.bands}
+        psf = {band: tiny_tim(args.data / "psf" / f"{band.lower()}_sub4.fits") for band in mocks.instrument.bands}
         yield "Tiny Tim PSF", lambda: stream(args, psf=psf, background=fields(args, psf=psf))
+
+
+def tiny_tim(path):
+    """A PSF of Tiny Tim, four times subsampled, with the diffusion of charge that its header describes and leaves to the user."""
+    pixels, header = fits.getdata(path).astype(float), fits.getheader(path)
+    diffusion = np.array([line.split() for line in list(header["COMMENT"])[-3:]], dtype=float)
+    steps = [(i, j, np.roll(pixels, (4 * (i - 1), 4 * (j - 1)), axis=(0, 1))) for i in range(3) for j in range(3)]
+    spread_out = sum(diffusion[i, j] * moved for i, j, moved in steps)
+    middle = np.unravel_index(np.argmax(pixels), pixels.shape)
+    return as_psf(spread_out, oversampling=4, pixel_integrated=False, center=tuple(int(i) for i in middle[::-1]))
 
 
 def rows_of(name, plain, other):
