@@ -101,6 +101,19 @@ def test_stars_are_those_of_the_image():
     assert np.abs(smooth[:, 1:] - smooth[:, :-1]).max() < 0.05 * np.abs(rates[:, 1:] - rates[:, :-1]).max()
 
 
+def test_map_of_the_dust_is_that_of_the_image():
+    """So far away hardly a star is drawn by itself, and the smooth light keeps (1 - exp(-tau)) / tau of what it is without dust."""
+    clear, dusty = (
+        GalaxyDisc(M83, 24 * BRIGHTNESS, 0.0, a_v * u.mag, distance=300 * u.Mpc, psf=PSF) for a_v in (0.0, 0.8)
+    )
+    a_v = dusty.extinction(SHAPE, 3)
+    tau = 0.4 * np.log(10) * a_v.to_value(u.mag) * band_extinction(M83.passbands)[:, None, None]
+    kept = dusty.rates(SHAPE, 3) / clear.rates(SHAPE, 3)
+    assert np.quantile(np.abs(kept * tau / -np.expm1(-tau) - 1), 0.9) < 1e-3
+    assert a_v.shape == SHAPE and 0.2 < a_v.mean().value < 3 and np.ptp(a_v).value > 0.1
+    assert (clear.extinction(SHAPE, 3) == 0).all()
+
+
 def test_luminosity_function_of_the_stars():
     """As many as the isochrones, the mass function and the history of star formation have."""
     grid, imf, field = IsochroneGrid.default(), get_imf("kroupa"), disc(24.0)

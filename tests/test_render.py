@@ -312,13 +312,12 @@ def test_smooth_light_is_the_mean_of_drawn_stars():
 @pytest.mark.parametrize("radius", [1.0, 3.0, 10.0])
 def test_tabulated_smooth_light(radius):
     """The tables of the stream against transforms computed afresh."""
-    renderer, clusters = Renderer([PSFS[band] for band in M83.bands], (64, 64)), ClusterScenes(
-        ParameterSpace.paper(), M83, star_rates(M83, 4.5 * u.Mpc)
-    )
-    for gamma in (0, len(GAMMAS) - 1):
+    renderer = Renderer([PSFS[band] for band in M83.bands], (64, 64))
+    profiles = [get_profile("eff", gamma=GAMMAS[0]), get_profile("eff", gamma=GAMMAS[-1]), get_profile("king", concentration=1.2)]
+    clusters = ClusterScenes(ParameterSpace.paper(), M83, star_rates(M83, 4.5 * u.Mpc), profiles=profiles)
+    for i, profile in enumerate(profiles):
         scenes = Scenes.of_stars(np.zeros(0), np.zeros(0), np.zeros((0, 3)), np.zeros(0, dtype=int), np.array([[31.7, 31.2]]), "cpu")
-        scenes.smooth_rate[:], scenes.radius[:], scenes.gamma[:] = [1.0, 2.0, 3.0], radius, gamma
-        profile = get_profile("eff", gamma=GAMMAS[gamma])
+        scenes.smooth_rate[:], scenes.radius[:], scenes.profile[:] = [1.0, 2.0, 3.0], radius, i
         exact = render(renderer, [], [], smooth=smooth_light(renderer, profile, radius, [[31.7, 31.2]], [[1.0, 2.0, 3.0]]))[0]
         assert worst(clusters.render(scenes, renderer)[0].numpy(), exact) < OF_THE_PEAK
 

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import torch
 from astropy import units as u
+from scipy import stats
 from small_stream import FIELD, M83, PSF, SPACE, dark, make_stream
 
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import Parameter, ParameterSpace
+from clustercnn.profiles import get_profile
 from clustercnn.simulation import NEGATIVES, BackgroundFields, Detector, MosaicBackground
 from clustercnn.simulation.background import star_rates
 from clustercnn.simulation.population import StarTables
-from clustercnn.simulation.scenes import GAMMAS
+from clustercnn.simulation.scenes import GAMMAS, ClusterScenes
+from clustercnn.stellar import IsochroneGrid
 from clustercnn.stellar.extinction import band_extinction
 
 
@@ -286,6 +289,45 @@ def test_sources_lie_within_half_a_pixel():
     for axis, middle in ((x, 16), (y, 15.5)):
         shift = (bright * axis).sum(axis=(1, 2)) / bright.sum(axis=(1, 2)) - middle
         assert 0.2 < np.abs(shift).max() < 0.55
+
+
+def test_dust_of_another_r_v():
+    """The same clusters behind another dust: their light changes by what the curves say."""
+    plain, dusty = (make_stream(background=dark(24, 24), positive_fraction=1.0, r_v=r_v) for r_v in (None, 2.0))
+    assert (plain.contract["population"]["r_v"], dusty.contract["population"]["r_v"]) == (None, 2.0)
+    first, second = plain.batch(0, 96), dusty.batch(0, 96)
+    a_v = SPACE.from_coordinates(first["parameters"].numpy())["a_v"].value
+    light, dimmer = (batch["pixels"].numpy().sum(axis=(2, 3)) for batch in (first, second))
+    change = band_extinction(M83.passbands, 2.0) - band_extinction(M83.passbands)
+    noise = np.sqrt(Detector.from_instrument(M83).variance(np.zeros((3, 1, 1)))[:, 0, 0] * 24**2)
+    for band in range(3):
+        bright = light[:, band] > 200 * noise[band]
+        assert bright.sum() > 10
+        dimming = -2.5 * np.log10(dimmer[bright, band] / light[bright, band])
+        np.testing.assert_allclose(dimming, a_v[bright] * change[band], atol=0.03)
+
+
+@pytest.mark.parametrize("profile", [get_profile("plummer"), get_profile("king", concentration=1.2)])
+def test_stars_follow_the_profile_asked_for(profile):
+    clusters = ClusterScenes(SPACE, M83, star_rates(M83, 4.5 * u.Mpc), profiles=[profile])
+    coordinates = SPACE.from_unit(np.random.default_rng(1).random((20, 4)))
+    scenes = clusters.clusters(coordinates, np.zeros((20, 2)), *np.random.default_rng(2).spawn(2))
+    radius = torch.hypot(scenes.x, scenes.y).numpy() / scenes.radius[scenes.stamp.numpy()]
+    assert len(radius) > 2000 and stats.kstest(radius, profile.enclosed).pvalue > 0.01
+    assert clusters.reach == pytest.approx(SPACE["half_light_radius"].upper.value / 0.04 * profile.truncation)
+
+
+def test_clusters_of_another_population():
+    """The keywords reach the stars: the light of the tables is that of the population asked for."""
+    settings = {"metallicity": IsochroneGrid.default().metallicities[-1], "imf": "salpeter", "profiles": [get_profile("plummer")]}
+    stream = make_stream(background=dark(24, 24), **settings)
+    expected = StarTables(M83.passbands, settings["metallicity"], imf="salpeter")
+    np.testing.assert_array_equal(stream._clusters.tables.mean_luminosity(30), expected.mean_luminosity(30))
+    population = stream.contract["population"]
+    assert population["metallicity"] == settings["metallicity"] and population["isochrones"] is None
+    assert population["profiles"] == ["PlummerProfile(truncation=8.0)"] and "2.35" in population["imf"]
+    with pytest.raises(ValueError, match="profiles must hold at least one"):
+        make_stream(background=dark(24, 24), profiles=[])
 
 
 def test_contract_goes_through_json(stream):

@@ -202,6 +202,23 @@ class GalaxyDisc:
                 stars[band] = self.instrument.zero_point(band) - 2.5 * np.log10(rate) * u.mag
         return stars
 
+    def extinction(self, shape, rng=None):
+        """
+        A map of the dust of an image: A_V through the whole depth of the disc.
+
+        Parameters
+        ----------
+        shape, rng
+            As in `image`: the same seed gives the dust of the same image.
+
+        Returns
+        -------
+        a_v : `~astropy.units.Quantity`
+            Shape (ny, nx), mag; its mean over a somewhat larger field is the disc's.
+        """
+        _, dust = self._maps(tuple(n + 2 * MARGIN for n in shape), np.random.default_rng(rng))
+        return dust[MARGIN:-MARGIN, MARGIN:-MARGIN] * u.mag
+
     def _draw(self, shape, rng):
         """Pixel coordinates and rates (n_stars, n_bands) of the drawn stars, and the rates (n_bands, ny, nx) of the others."""
         tables, mass, cuts = self._tables, *self._stars_drawn(shape)

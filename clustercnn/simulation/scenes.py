@@ -14,8 +14,8 @@ from clustercnn.stellar.extinction import band_extinction
 __all__ = ["ClusterScenes", "Scenes"]
 
 BRIGHT_STARS = 800  # drawn one by one in each cluster, the others are their mean light with its scatter
-GAMMAS = np.round(np.arange(2.2, 3.501, 0.05), 2)  # EFF slopes
-HIGHEST_FREQUENCY = 4.0  # cycles per half-light radius; an EFF profile has no power beyond
+GAMMAS = np.round(np.arange(2.2, 3.501, 0.05), 2)  # slopes of the EFF profiles that clusters have by default
+HIGHEST_FREQUENCY = 4.0  # cycles per half-light radius; the profiles have no power beyond
 OWN_STEP = 0.01  # cycles per half-light radius, of tabulated transforms
 QUANTILES = 1024  # of tabulated radii
 
@@ -35,7 +35,7 @@ class Scenes:
     centre: np.ndarray  # (n_stamps, 2), of the smooth light
     smooth_rate: np.ndarray  # (n_stamps, n_bands)
     radius: np.ndarray  # (n_stamps,)
-    gamma: np.ndarray  # (n_stamps,), index in GAMMAS
+    profile: np.ndarray  # (n_stamps,), index in the profiles of ClusterScenes
 
     @classmethod
     def of_stars(cls, x, y, rate, stamp, centre, device):
@@ -67,7 +67,7 @@ class Scenes:
             np.zeros((n_stamps, 2)), np.zeros((n_stamps, first.smooth_rate.shape[1])), np.ones(n_stamps), np.zeros(n_stamps, dtype=int),
         )
         for scenes, rows in parts:
-            for name in ("centre", "smooth_rate", "radius", "gamma"):
+            for name in ("centre", "smooth_rate", "radius", "profile"):
                 getattr(joined, name)[rows] = getattr(scenes, name)
         return joined
 
@@ -88,6 +88,10 @@ class ClusterScenes:
         As in `~clustercnn.simulation.population.StarTables`.
     device : str or `~torch.device`
         Where stars are drawn.
+    r_v : float, optional
+        Of the dust; default 3.1.
+    profiles : sequence of `~clustercnn.profiles.Profile`, optional
+        Each cluster has one of them, all equally likely. Default: EFF with slopes of 2.2 to 3.5.
 
     Raises
     ------
@@ -95,7 +99,8 @@ class ClusterScenes:
         If the space lacks one of the four, or there are no isochrones for its ages.
     """
 
-    def __init__(self, space, instrument, rates, metallicity=0.0, isochrones=None, imf="kroupa", device="cpu"):
+    def __init__(self, space, instrument, rates, metallicity=0.0, isochrones=None, imf="kroupa", device="cpu",
+                 r_v=None, profiles=None):
         if missing := [name for name in ("age", "a_v", "mass", "half_light_radius") if name not in space.names]:
             raise ValueError(f"space must have {missing} too, not only {space.names}")
         self.space = space
@@ -110,9 +115,11 @@ class ClusterScenes:
                 f"but has {lower / 1e6:.4g} to {upper / 1e6:.5g} Myr"
             )
         self.rates = rates
-        self.extinction = band_extinction(instrument.passbands)
+        self.extinction = band_extinction(instrument.passbands, r_v)
         self.pixel_scale = instrument.pixel_scale.to_value("arcsec / pix")
-        profiles = [get_profile("eff", gamma=float(gamma)) for gamma in GAMMAS]
+        profiles = [get_profile("eff", gamma=float(gamma)) for gamma in GAMMAS] if profiles is None else list(profiles)
+        if not profiles:
+            raise ValueError("profiles must hold at least one profile, such as get_profile('plummer')")
         own = np.arange(0.0, HIGHEST_FREQUENCY, OWN_STEP)
         transforms = np.stack([profile.transform(own) for profile in profiles])
         transforms[:, -1] = 0.0
@@ -120,7 +127,7 @@ class ClusterScenes:
         radii = np.stack([profile.radius(np.linspace(0.0, 1.0, QUANTILES + 1) ** 2) for profile in profiles])
         self._transforms, self._radii = (torch.from_numpy(table).to(device, torch.float32) for table in (transforms, radii))
         widest = space["half_light_radius"].upper.to_value("arcsec") / self.pixel_scale
-        self.reach = widest * profiles[0].truncation  # native pixels
+        self.reach = widest * max(profile.truncation for profile in profiles)  # native pixels
 
     def physical(self, coordinates):
         """Index of the nearest age, A_V (mag), mass (Msun) and half-light radius (native pixels) of coordinates (..., 4)."""
@@ -151,13 +158,13 @@ class ClusterScenes:
         scenes : `Scenes`
         """
         age, a_v, mass, radius = self.physical(coordinates)
-        gamma = positions_rng.integers(len(GAMMAS), size=len(age))
+        profile = positions_rng.integers(len(self._radii), size=len(age))
         stars = self.tables.draw(age, mass, BRIGHT_STARS, stars_rng)
         rates = self.rates * self.dimming(a_v)
         on_device = [torch.from_numpy(v).to(self.device, torch.float32) for v in (centre[:, 0], centre[:, 1], radius, rates.T)]
         x, y, scale, factor = (values[..., stars.population] for values in on_device)
         r, angle = RandomTensors(positions_rng, self.device).uniform(2, len(stars.population))
-        r, angle = scale * self._radius(torch.from_numpy(gamma).to(self.device)[stars.population], r), 2 * np.pi * angle
+        r, angle = scale * self._radius(torch.from_numpy(profile).to(self.device)[stars.population], r), 2 * np.pi * angle
         return Scenes(
             x + r * torch.cos(angle),
             y + r * torch.sin(angle),
@@ -166,14 +173,14 @@ class ClusterScenes:
             centre,
             stars.other * rates,
             radius,
-            gamma,
+            profile,
         )
 
-    def _radius(self, gamma, fraction):
-        """Radii that enclose fractions of the light of EFF profiles, in half-light radii; tensors of one shape."""
+    def _radius(self, profile, fraction):
+        """Radii that enclose fractions of the light of profiles (their indices), in half-light radii; tensors of one shape."""
         place = torch.sqrt(fraction) * QUANTILES
         index = place.long().clamp_max(QUANTILES - 1)  # the root of the largest random number below 1 is 1
-        row = gamma * (QUANTILES + 1) + index
+        row = profile * (QUANTILES + 1) + index
         table = self._radii.reshape(-1)
         return torch.lerp(table[row], table[row + 1], place - index)
 
@@ -199,7 +206,7 @@ class ClusterScenes:
             torch.from_numpy(values).to(self.device, torch.float32) for values in (scenes.centre, scenes.smooth_rate, scenes.radius)
         )
         place = (renderer.radial_frequency * radius[:, None] / OWN_STEP).clamp_max(self._transforms.shape[1] - 1.001)
-        index, rows = place.long(), self._transforms[torch.from_numpy(scenes.gamma).to(self.device)]
+        index, rows = place.long(), self._transforms[torch.from_numpy(scenes.profile).to(self.device)]
         radial = torch.lerp(rows.gather(1, index), rows.gather(1, index + 1), place - index)
         blur = None if blur is None else torch.from_numpy(blur).to(self.device, torch.float32)
         return renderer(scenes.x, scenes.y, scenes.rate, scenes.stamp, len(radius), (radial, centre, rate), blur)

@@ -16,6 +16,7 @@ from clustercnn.simulation.render import Renderer, band_psfs
 from clustercnn.simulation.scenes import ClusterScenes, Scenes
 from clustercnn.simulation.shards import write_shards
 from clustercnn.simulation.visibility import APERTURE_RADIUS, Visibility
+from clustercnn.stellar.imf import get_imf
 
 __all__ = ["MockStream"]
 
@@ -59,6 +60,12 @@ class MockStream:
         Each band of each stamp is exposed longer or shorter by up to this many dex; ``depth`` of a batch says by how much.
     noise_correlation : float
         Each stamp's noise is correlated between neighbouring pixels by up to this much, 0 to 0.25, see `Detector.expose`.
+    metallicity, isochrones, imf
+        Of the clusters, as in `~clustercnn.simulation.SyntheticCluster`; a background is not touched.
+    r_v : float, optional
+        Of the dust before the clusters; default 3.1.
+    profiles : sequence of `~clustercnn.profiles.Profile`, optional
+        Each cluster has one of them, all equally likely. Default: EFF with slopes of 2.2 to 3.5.
     device : str or `~torch.device`
         Where all of it is done, and where the batches are: ``"cpu"`` or ``"cuda"``.
 
@@ -89,6 +96,11 @@ class MockStream:
         positive_fraction=0.6,
         depth_scatter=0.0,
         noise_correlation=0.0,
+        metallicity=0.0,
+        isochrones=None,
+        imf="kroupa",
+        r_v=None,
+        profiles=None,
         device="cpu",
     ):
         if not 0.0 <= positive_fraction <= 1.0:
@@ -128,7 +140,18 @@ class MockStream:
         if background.noisy and (depth_scatter or noise_correlation):
             raise ValueError("depth_scatter and noise_correlation must be 0 before a background that holds its noise already")
         self.background = background
-        self._clusters = ClusterScenes(space, instrument, star_rates(instrument, self.distance), device=device)
+        profiles = None if profiles is None else list(profiles)
+        self._clusters = ClusterScenes(
+            space, instrument, star_rates(instrument, self.distance), metallicity, isochrones, imf, device, r_v, profiles
+        )
+        # as given; None stands for the default
+        self.population = {
+            "metallicity": float(metallicity),
+            "isochrones": None if isochrones is None else isochrones.source,
+            "imf": repr(get_imf(imf)),
+            "r_v": r_v,
+            "profiles": None if profiles is None else [repr(profile) for profile in profiles],
+        }
         psfs = [psf[band] for band in instrument.bands]
         self._renderer = Renderer(psfs, self.shape, device, smooth_reach=self._clusters.reach)
         detector = Detector.from_instrument(instrument)
@@ -155,6 +178,7 @@ class MockStream:
             "negatives": self.negatives,
             "depth_scatter": self.depth_scatter,
             "noise_correlation": self.noise_correlation,
+            "population": self.population,
             "visibility_aperture_radius_pixels": APERTURE_RADIUS,
             "seed": self.seed,
             "spawn_key": self.spawn_key,

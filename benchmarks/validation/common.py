@@ -1,0 +1,249 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""
+What the scripts of this folder share: the reference mocks, the answers of a network to them, errors, tables and figures.
+
+Simulating and predicting takes minutes, so both are done once: the background fields and the answers to the reference mocks lie
+in a cache, under a name made of the weights, the code of the simulator, the recipe and the number of mocks.
+"""
+
+import argparse
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from astropy import units as u
+from astropy.config import get_cache_dir
+from astropy.table import Table
+from tqdm import tqdm
+
+import clustercnn
+from clustercnn import ClusterNet
+from clustercnn.estimate import ClusterEstimate
+from clustercnn.files import whole_file
+from clustercnn.instruments import Instrument
+from clustercnn.parameters import ParameterSpace
+from clustercnn.simulation import BackgroundFields, MockStream
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "validation"
+RECIPE = ROOT / "benchmarks" / "reference_mocks.toml"
+FIGURES = ROOT / "docs" / "figures"
+RATE = u.electron / u.s
+BATCH, DRAWS = 256, 499  # ranks 0 to 499 fall evenly into 20 bins
+NAMES = "age", "a_v", "mass", "half_light_radius", "visibility"
+UNITS = {"age": "dex", "a_v": "mag", "mass": "dex", "half_light_radius": "dex", "visibility": "dex"}
+TITLES = {"age": "age", "a_v": "A_V", "mass": "mass", "half_light_radius": "size", "visibility": "visibility"}
+PLOTTED = TITLES | {"a_v": "$A_V$"}
+LABELS = {"age": "log age [yr]", "a_v": "$A_V$ [mag]", "mass": r"log mass [$M_\odot$]", "half_light_radius": "log size [arcsec]",
+          "visibility": "log visibility"}
+INK, ACCENT, GREY = "#31688e", "#d1495b", "0.55"
+
+
+class Answers(NamedTuple):
+    """Clusters and what a network says of them; coordinates are log10 yr, mag, log10 Msun, log10 arcsec."""
+
+    truth: np.ndarray  # coordinates (n, 4)
+    visibility: np.ndarray  # (n,)
+    nll: np.ndarray  # minus log posterior density of the truth, (n,)
+    estimate: ClusterEstimate
+
+    @property
+    def values(self):
+        """The truth as a mapping of Quantities."""
+        return self.estimate.space.from_coordinates(self.truth)
+
+    def true(self, name):
+        """A true parameter as plotted: see LABELS."""
+        if name == "visibility":
+            return np.log10(self.visibility)
+        return self.truth[:, self.estimate.space.names.index(name)] + SHIFT[name]
+
+    def quantile(self, name, q=0.5):
+        """A quantile of the posterior as plotted."""
+        if name == "visibility":
+            return np.log10(self.estimate.quantile(name, q).value)
+        draws = self.estimate.draws[:, :, self.estimate.space.names.index(name)]
+        return np.quantile(draws, q, axis=1).astype(float) + SHIFT[name]
+
+    def error(self, name):
+        """Posterior median minus truth."""
+        return self.quantile(name) - self.true(name)
+
+    def half_width(self, name):
+        """Half of the 68 % interval."""
+        return (self.quantile(name, 0.84) - self.quantile(name, 0.16)) / 2
+
+    def __getitem__(self, rows):
+        return Answers(self.truth[rows], self.visibility[rows], self.nll[rows], self.estimate[rows])
+
+
+SHIFT = {"age": 6.0, "a_v": 0.0, "mass": 0.0, "half_light_radius": 0.0}  # the space counts Myr
+
+
+def arguments(doc, samples=20_000, **further):
+    """The command line: options of every script, and further ones as name=(default, help)."""
+    parser = argparse.ArgumentParser(description=doc.strip().split("\n")[0])
+    parser.add_argument("--model", default="m83", help="name of a pretrained network, or a model file")
+    parser.add_argument("--samples", type=int, default=samples, help=f"mocks, default {samples}")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="of the mocks, default reference_mocks.toml")
+    cache = Path(get_cache_dir("clustercnn")) / "validation"
+    parser.add_argument("--cache", type=Path, default=cache, help=f"folder for simulations, default {cache}")
+    for name, (default, text) in further.items():
+        kind = Path if default is None else type(default)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=text)
+    args = parser.parse_args()
+    args.cache.mkdir(parents=True, exist_ok=True)
+    args.settings = tomllib.loads(args.recipe.read_text())
+    args.clusters = "reference clusters" if args.recipe == RECIPE else f"clusters of {args.recipe.name}"
+    return args
+
+
+def network(model):
+    """A network by its name or file."""
+    return ClusterNet.load(model) if Path(model).is_file() else ClusterNet.from_pretrained(model)
+
+
+def fields(args, **changes):
+    """The background fields of the recipe; with ``changes`` to the settings or seed (rng) they are not kept in the cache."""
+    recipe = args.settings
+    path = args.cache / f"fields-{digest_of(args)}.npy"
+    if not changes and path.exists():
+        return BackgroundFields(np.load(path, mmap_mode="r"))
+    settings = {"distance": recipe["distance_mpc"] * u.Mpc, "rng": recipe["field_seed"]} | changes
+    instrument = settings.pop("instrument", Instrument.from_name(recipe["instrument"]))
+    made = BackgroundFields.discs(instrument, recipe["n_fields"], tuple(recipe["field_shape"]), **settings)
+    if not changes:
+        with whole_file(path) as partial:
+            np.save(partial, np.stack(made.fields))
+    return made
+
+
+def stream(args, seed="cluster_seed", **changes):
+    """The stream of the recipe with that seed, or what changes of its settings make of it."""
+    recipe = args.settings
+    settings = {"shape": tuple(recipe["stamp_shape"]), "distance": recipe["distance_mpc"] * u.Mpc, "positive_fraction": 1.0}
+    settings |= changes
+    instrument = settings.pop("instrument", Instrument.from_name(recipe["instrument"]))
+    if "background" not in settings:
+        settings["background"] = fields(args)
+    return MockStream(ParameterSpace.paper(), instrument, rng=recipe[seed], **settings)
+
+
+def answers(net, mocks, n, change=None, title="clusters", **told):
+    """
+    What a network says of the first clusters of a stream.
+
+    ``change(pixels, start)`` alters the stamps of a batch; ``told`` goes to `ClusterNet.predict`, though not into the NLL.
+    """
+    parts = []
+    for start in tqdm(range(0, n, BATCH), desc=title, unit="batch"):
+        batch = mocks.batch(start, min(BATCH, n - start))
+        pixels = batch["pixels"].numpy() if change is None else change(batch["pixels"].numpy(), start)
+        estimate = net.predict(pixels * RATE, draws=DRAWS, rng=start, **told)
+        with torch.inference_mode():
+            nll = -net.module.posterior.log_prob(net.module(torch.from_numpy(pixels)), batch["parameters"]).numpy()
+        parts.append(Answers(batch["parameters"].numpy().astype(float), batch["visibility"].numpy(), nll, estimate))
+    *arrays, estimates = zip(*parts, strict=True)
+    return Answers(*map(np.concatenate, arrays), ClusterEstimate.concatenate(estimates))
+
+
+def p_cluster(net, mocks, n, title="negatives"):
+    """The probability of a cluster for the first stamps of a stream."""
+    starts = tqdm(range(0, n, BATCH), desc=title, unit="batch")
+    batches = ((start, mocks.batch(start, min(BATCH, n - start))["pixels"].numpy()) for start in starts)
+    return np.concatenate([net.predict(pixels * RATE, draws=1, rng=start).p_cluster for start, pixels in batches])
+
+
+def reference(args, net):
+    """The answers to the reference clusters, and ``p_cluster`` of as many reference negatives; kept in the cache."""
+    stem = args.cache / f"answers-{digest_of(args, net)}-{args.samples}x{DRAWS}"
+    draws, rest = stem.with_suffix(".fits"), stem.with_suffix(".npz")
+    if not (draws.exists() and rest.exists()):
+        found = answers(net, stream(args), args.samples)
+        negative = p_cluster(net, stream(args, "negative_seed", positive_fraction=0.0), args.samples)
+        found.estimate.write(draws, overwrite=True)
+        with whole_file(rest) as partial, open(partial, "wb") as file:
+            np.savez(file, truth=found.truth, visibility=found.visibility, nll=found.nll, negative=negative)
+    kept = np.load(rest)
+    return Answers(kept["truth"], kept["visibility"], kept["nll"], ClusterEstimate.read(draws)), kept["negative"]
+
+
+def digest_of(args, net=None, more=()):
+    """A name for what the recipe, the code of the simulator (and ``more`` of the package) and a network with its weights make."""
+    package, digest = Path(clustercnn.__file__).parent, hashlib.sha256(args.recipe.read_bytes())
+    more = more if net is None else (*more, "network/*.py")
+    for pattern in ("simulation/*.py", "stellar/*.py", "stellar/data/*", "psf.py", "data/*", *more):
+        for path in sorted(package.glob(pattern)):
+            digest.update(path.read_bytes())
+    for values in [] if net is None else net.module.state_dict().values():
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def spread(error, rng=0, n=100):
+    """Robust scatter (1.48 MAD), bias (median) and rms of errors, with the errors of the former two by bootstrap."""
+    error = np.asarray(error, dtype=float)
+    resampled = np.random.default_rng(rng).choice(error, (n, len(error)))
+    (sigma, bias), (sigmas, biases) = _robust(error), _robust(resampled)
+    return {"n": len(error), "sigma": sigma, "sigma_error": sigmas.std(), "bias": bias, "bias_error": biases.std(),
+            "rms": np.sqrt(np.mean(error**2))}
+
+
+def _robust(error):
+    middle = np.median(error, axis=-1, keepdims=True)
+    return 1.4826 * np.median(np.abs(error - middle), axis=-1), middle[..., 0]
+
+
+def write(name, rows, note, page=None, places=4):
+    """
+    A table as ``results/validation/NAME.ecsv``, and as ``NAME.rst`` for the manual: a line of text and a part of the table.
+
+    ``page`` are the rows to show, all by default.
+    """
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    table = Table(rows=rows)
+    for column in table.itercols():
+        if column.dtype.kind == "f":
+            table[column.name] = np.round(column, places)
+    table.meta["note"] = note
+    table.write(RESULTS / f"{name}.ecsv", overwrite=True)
+    shown = Table(rows=rows if page is None else page)
+    for column in shown.itercols():
+        if column.dtype.kind == "f":
+            column.info.format = ".3f"
+    lines = [note, "", *_grid(shown)]
+    (RESULTS / f"{name}.rst").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def _grid(table):
+    """A table in reStructuredText."""
+    cells = [table.colnames, *([format(row[name], table[name].info.format or "") for name in table.colnames] for row in table)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(table.colnames))]
+    rule = " ".join("=" * width for width in widths)
+    lines = [" ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in cells]
+    return [rule, lines[0], rule, *lines[1:], rule]
+
+
+def pyplot():
+    """matplotlib without a screen."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def save(figure, name):
+    """A PNG of few colours, which is small, in the figures of the manual."""
+    from PIL import Image
+
+    path = FIGURES / f"{name}.png"
+    figure.savefig(path, dpi=80)
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(96).save(path, optimize=True)
+    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")

@@ -1,0 +1,101 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""
+RQ2: what F275W and F555W buy. Two networks trained on equally many mocks, with three and with five bands.
+
+    python benchmarks/validation/more_bands.py [--training 300000]
+
+Both see the same test clusters, drawn in five bands. The depths of F275W and F555W are made up: the exposure and sky of their
+neighbours F336W and F438W. A network is trained once and kept in the cache; an interrupted training goes on.
+Writes more_bands.ecsv and more_bands.png.
+"""
+
+import numpy as np
+from astropy import units as u
+from common import (
+    ACCENT, GREY, INK, PLOTTED, TITLES, UNITS, answers, arguments, digest_of, fields, pyplot, save, spread, stream, write,
+)
+
+from clustercnn import ClusterNet
+from clustercnn.calibration import coverage
+from clustercnn.instruments import Instrument
+from clustercnn.parameters import ParameterSpace
+from clustercnn.simulation import MockStream
+
+BANDS = "F275W", "F336W", "F438W", "F555W", "F814W"
+THREE = [1, 2, 4]
+SEED = 50501
+M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
+LIKE = {"F275W": "F336W", "F555W": "F438W"}
+
+
+def five_bands():
+    """The instrument of M83 with two bands more; its zero points come from the throughputs, as those of the preset."""
+    settings = {name: {band: getattr(M83, name)(LIKE.get(band, band)) for band in BANDS} for name in ("exposure", "sky")}
+    settings |= {"pixel_scale": M83.pixel_scale, "n_exposures": 3, "zero_points": None}
+    return Instrument.from_name("HST/WFC3/UVIS", BANDS, **settings)
+
+
+def trained(args, instrument):
+    """A compact network for the bands of the instrument."""
+    path = args.cache / f"bands-{len(instrument.bands)}-{args.training}-{digest_of(args)}.safetensors"
+    if not path.exists():
+        distance = args.settings["distance_mpc"] * u.Mpc
+        background = fields(args, rng=SEED, instrument=instrument)
+        mocks = MockStream(ParameterSpace.paper(), instrument, distance=distance, background=background, rng=SEED)
+        net = ClusterNet(instrument.bands, conditions=False, rng=SEED)
+        net.fit(mocks, args.training, validation_samples=0, checkpoint=path.with_suffix(".checkpoint"))
+        net.save(path)
+    return ClusterNet.load(path)
+
+
+def main():
+    args = arguments(__doc__, samples=5000, training=(300_000, "mocks that each network sees"))
+    instrument = five_bands()
+    nets = {"three bands": (trained(args, M83), lambda pixels, _: pixels[:, THREE])}
+    nets["five bands"] = trained(args, instrument), None
+    mocks = stream(args, instrument=instrument, background=fields(args, instrument=instrument))
+    found = {name: answers(net, mocks, args.samples, change, name) for name, (net, change) in nets.items()}
+
+    rows, edges = [], np.linspace(6.575, 10.125, 9)
+    for name, answer in found.items():
+        age, held = answer.true("age"), coverage(answer.estimate, answer.values, [0.68])
+        correlation = answer.estimate.correlation("age", "a_v")
+        bins = [("all", age > 0), ("visibility > 20, age <= 100 Myr", (answer.visibility > 20) & (age <= 8)),
+                ("visibility > 20, age > 100 Myr", (answer.visibility > 20) & (age > 8))]
+        bins += [(f"log age {low:.2f} to {high:.2f}", (age >= low) & (age < high)) for low, high in zip(edges, edges[1:])]
+        for title, here in bins:
+            for parameter, inside in zip(answer.estimate.space.names, held["coverage"]):
+                if here.sum() >= 20:
+                    nll = answer.nll[here]
+                    rows.append({"bands": name, "clusters": title, "parameter": parameter} | spread(answer.error(parameter)[here])
+                                | {"held_68": float(inside) if title == "all" else np.nan, "nll": nll.mean(),
+                                   "nll_error": nll.std() / np.sqrt(len(nll)), "correlation": correlation[here].mean()})
+    page = [{"clusters": row["clusters"], "bands": row["bands"],
+             "parameter": f"{TITLES[row['parameter']]} [{UNITS[row['parameter']]}]",
+             "number": row["n"], "1.48 MAD": f"{row['sigma']:.3f} ± {row['sigma_error']:.3f}",
+             "bias": f"{row['bias']:+.3f} ± {row['bias_error']:.3f}", "NLL": f"{row['nll']:.2f} ± {row['nll_error']:.2f}"}
+            for row in sorted(rows, key=lambda row: (row["clusters"], row["parameter"]))
+            if not row["clusters"].startswith("log age")]
+    note = (f"{args.samples:,} {args.clusters}, in five bands; networks trained on {args.training:,} mocks each, one seed: what "
+            "matters is the difference, not the level.")
+    write("more_bands", rows, note, page)
+
+    plt = pyplot()
+    figure, axes = plt.subplots(2, 2, figsize=(9, 6), sharex=True, layout="constrained")
+    for column, parameter in zip(axes.T, ("age", "a_v")):
+        for name, color in zip(found, (INK, ACCENT)):
+            part = [row for row in rows if (row["bands"], row["parameter"]) == (name, parameter)
+                    and row["clusters"].startswith("log age")]
+            middle = [float(row["clusters"].split()[2]) + (edges[1] - edges[0]) / 2 for row in part]
+            for ax, key in zip(column, ("sigma", "bias")):
+                values, errors = [row[key] for row in part], [row[f"{key}_error"] for row in part]
+                ax.errorbar(middle, values, errors, fmt="o-", ms=4, color=color, label=name)
+        column[0].set(ylabel=f"1.48 MAD of {PLOTTED[parameter]} [{UNITS[parameter]}]", ylim=(0, None))
+        column[1].axhline(0, color=GREY, lw=0.8)
+        column[1].set(ylabel=f"bias of {PLOTTED[parameter]} [{UNITS[parameter]}]", xlabel="log age [yr]")
+    axes[0, 0].legend(frameon=False)
+    save(figure, "more_bands")
+
+
+if __name__ == "__main__":
+    main()
