@@ -4,7 +4,6 @@
 from functools import cached_property
 
 import numpy as np
-from astropy import units as u
 from astropy.modeling.models import AiryDisk2D
 
 from clustercnn.psf import as_psf, builtin_psf
