@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter, generic_filter, map_coordinates
 
 from clustercnn.images import MultiBandImage
 
-__all__ = ["PhotutilsFinder", "as_finder", "detection_image", "find_clusters"]
+__all__ = ["PhotutilsFinder", "detection_image", "find_clusters"]
 
 # what comes along of a segment: its label would depend on the tile
 SEGMENT_COLUMNS = ["x_centroid", "y_centroid", "area", "semimajor_axis", "semiminor_axis", "orientation", "max_value"]
@@ -159,31 +159,7 @@ class PhotutilsFinder:
 
 
 def as_finder(finder):
-    """
-    The finder that a user means.
-
-    Parameters
-    ----------
-    finder : None, callable or finder of photutils
-        `find_clusters`; ``finder(images) -> table``; or one that `PhotutilsFinder` takes.
-
-    Returns
-    -------
-    finder : callable
-        ``finder(images) -> table``
-
-    Raises
-    ------
-    TypeError
-        If it cannot be called.
-
-    Examples
-    --------
-    >>> from photutils.detection import DAOStarFinder
-    >>> from clustercnn.survey import as_finder
-    >>> type(as_finder(DAOStarFinder(threshold=5, fwhm=2.5))).__name__
-    'PhotutilsFinder'
-    """
+    """The finder that a user means: `find_clusters` for None, a `PhotutilsFinder` for a finder of photutils, or what was given."""
     from photutils.detection import StarFinderBase
     from photutils.segmentation import SourceFinder
 
