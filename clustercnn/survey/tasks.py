@@ -53,9 +53,9 @@ def open_checkpoint(folder, settings):
     return folder
 
 
-def tables_of(work, items, name, *, client=None, folder=None, progress=False):
+def tables_of(work, items, shared, name, *, client=None, folder=None, progress=False):
     """
-    The tables ``work(item)`` of all items, in their order.
+    The tables ``work(item, *shared)`` of all items, in their order.
 
     Parameters
     ----------
@@ -63,6 +63,8 @@ def tables_of(work, items, name, *, client=None, folder=None, progress=False):
         Returns an `~astropy.table.QTable`.
     items : sequence
         What it is called with, one after the other.
+    shared : tuple
+        What it needs every time; with a client each worker gets it once.
     name : str
         Of the tables in the folder, and of the progress bar.
     client : `~dask.distributed.Client`, optional
@@ -80,7 +82,8 @@ def tables_of(work, items, name, *, client=None, folder=None, progress=False):
     todo = [i for i in range(len(items)) if paths is None or not paths[i].exists()]
     tables = {}
     with tqdm(total=len(items), initial=len(items) - len(todo), unit="piece", desc=name, disable=not progress) as bar:
-        for i, table in (_here if client is None else _there)(work, items, todo, client):
+        made = ((i, work(items[i], *shared)) for i in todo) if client is None else _made_there(work, items, shared, todo, client)
+        for i, table in made:
             if paths is not None:
                 with whole_file(paths[i]) as partial:
                     table.write(partial, format="ascii.ecsv")
@@ -89,16 +92,12 @@ def tables_of(work, items, name, *, client=None, folder=None, progress=False):
     return [tables[i] if i in tables else QTable.read(paths[i], format="ascii.ecsv") for i in range(len(items))]
 
 
-def _here(work, items, todo, client):
-    for i in todo:
-        yield i, work(items[i])
-
-
-def _there(work, items, todo, client):
-    """Pieces as they are finished, in any order."""
+def _made_there(work, items, shared, todo, client):
+    """Number and table of each piece, as the workers finish them."""
     from distributed import as_completed
 
-    futures = {client.submit(work, items[i], pure=False): i for i in todo}
+    shared = client.scatter(list(shared), broadcast=True, hash=False)
+    futures = {client.submit(work, items[i], *shared, pure=False): i for i in todo}
     try:
         for future, table in as_completed(list(futures), with_results=True):
             yield futures[future], table
