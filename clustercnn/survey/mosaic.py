@@ -51,7 +51,7 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
         The mosaic, or band -> FITS path and what else the class takes. FITS paths are memory-mapped, dask and zarr arrays read piece
         by piece.
     net : `~clustercnn.network.ClusterNet`
-        What infers: anything with ``predict(images, positions, ...)``.
+        What infers: anything with ``predict(images, positions, ...)`` and ``contract``.
     finder : callable or finder of photutils, optional
         ``finder(images) -> table`` with ``x_centroid`` and ``y_centroid``; default `~clustercnn.survey.find_clusters`. Its other
         columns come along, but an ``id``, which is of the tile. A finder of photutils, such as
@@ -252,13 +252,13 @@ def _zero_points(net):
     """Those that pixels in electron/s have according to the network, if it cares."""
     if getattr(net, "config", {}).get("scaling") == "renormalized":
         return {}
-    return {band: value * u.mag for band, value in getattr(net, "contract", {}).get("zero_points", {}).items()}
+    return {band: value * u.mag for band, value in net.contract.get("zero_points", {}).items()}
 
 
 def _over_the_edge(images, xy, net):
-    shape = getattr(net, "contract", {}).get("stamp_shape", (64, 64))
+    shape = net.contract["stamp_shape"]
     origins = images.cutout_origins(xy, shape)
-    return ((origins < 0) | (origins + shape[::-1] > images.shape[::-1])).any(axis=1)
+    return ((origins < 0) | (origins + shape[::-1] > np.array(images.shape[::-1]))).any(axis=1)
 
 
 def _limits(saturation, images):
@@ -287,7 +287,7 @@ def _saturated(images, xy, limits):
 def _arcsec_per_pixel(images, pixel_scale, net):
     scale = images.pixel_scale if images.pixel_scale is not None else pixel_scale
     if scale is None:
-        return net.contract["pixel_scale"]
+        return net.contract.get("pixel_scale", np.inf)  # of a network that was not trained: radii of no pixels
     return scale.to_value(u.arcsec / u.pix if scale.unit.is_equivalent(u.arcsec / u.pix) else u.arcsec)
 
 

@@ -27,7 +27,7 @@ class NetworkFinder:
     Parameters
     ----------
     net : `~clustercnn.network.ClusterNet`
-        Anything with ``predict(images, positions, ...)``.
+        Anything with ``predict(images, positions, ...)`` and ``contract``.
     threshold : float
         Least ``p_cluster``.
     promising : float
@@ -38,15 +38,15 @@ class NetworkFinder:
     Notes
     -----
     One look at 16 pixels of the image, and more where clusters are: a million pixels take some 70,000 stamps, which is a matter of
-    minutes on a processor; `find_clusters` shows the network some hundred times fewer. The looks share nothing but the pixels: the network normalises each stamp by
-    itself at every layer, so that a trunk that runs over the whole image once would be another network, not this one
-    (``benchmarks/shared_trunk.py``).
+    minutes on a processor; `find_clusters` shows the network some twenty times fewer. The looks share nothing but the pixels: the
+    network normalises each stamp by itself in every layer, so that a trunk that runs over the whole image once would be another
+    network (``benchmarks/shared_trunk.py``).
 
     Examples
     --------
     >>> from clustercnn import ClusterNet
     >>> from clustercnn.survey import NetworkFinder, make_catalog
-    >>> net = ClusterNet.from_pretrained("m83")
+    >>> net = ClusterNet.from_pretrained("m83")  # doctest: +SKIP
     >>> catalog = make_catalog(images, net, finder=NetworkFinder(net, threshold=0.9))  # doctest: +SKIP
     """
 
