@@ -9,59 +9,24 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable, join
 from astropy.utils.exceptions import AstropyUserWarning
-from astropy.wcs import WCS
+from fake_net import BANDS, SHAPE, Net, sources_and_pixels, wcs
 from photutils.detection import DAOStarFinder, IRAFStarFinder
 from photutils.segmentation import SourceCatalog, SourceFinder
 from scipy.spatial import cKDTree
 
-from clustercnn.estimate import FLAGS, ClusterEstimate
+from clustercnn.estimate import FLAGS
 from clustercnn.images import MultiBandImage
-from clustercnn.parameters import ParameterSpace
 from clustercnn.survey import PhotutilsFinder, aperture_photometry, detection_image, find_clusters, make_catalog
 from clustercnn.survey.parts import find_parts
 
-BANDS = ("F336W", "F438W", "F814W")
 UNIT = u.electron / u.s
-SHAPE = (300, 420)
-
-
-class Net:
-    """Stands for a network: its posterior of a source is its position."""
-
-    space = ParameterSpace.paper()
-    contract = {"stamp_shape": [64, 64], "pixel_scale": 0.04, "zero_points": {"F438W": 25.0, "F814W": 24.0}}
-
-    def predict(self, images, positions, draws=200, batch_size=256, device="auto", rng=0, nan="raise", **keywords):
-        xy = images.pixel_positions(positions)
-        unit = np.concatenate([xy / images.shape[::-1], np.full_like(xy, 0.5)], axis=1)
-        spread = np.linspace(-0.01, 0.01, draws)[:, None]
-        return ClusterEstimate(self.space.from_unit(np.clip(unit[:, None] + spread, 0, 1)), self.space,
-                               p_cluster=np.full(len(xy), 0.9), visibility=np.full((len(xy), draws), 10.0))
-
-    def __repr__(self):
-        return "<Net>"
-
-
-def wcs():
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
-    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = (204.25, -29.87), (100, 100), (-0.04 / 3600, 0.04 / 3600)
-    return wcs
 
 
 @pytest.fixture(name="field", scope="module")
 def fixture_field():
     """Noisy images with a gradient and 12 extended sources, and their positions (do not change them)."""
-    rng = np.random.default_rng(3)
-    y, x = np.mgrid[:SHAPE[0], :SHAPE[1]]
-    # four columns and three rows of sources, a few pixels off a grid that lies across the borders of tiles
-    positions = np.stack(np.meshgrid(np.arange(64, 420, 96), np.arange(50, 300, 100)), axis=-1).reshape(-1, 2)
-    positions = positions + rng.uniform(-3, 3, positions.shape)
-    light = np.zeros(SHAPE)
-    for (x0, y0), width in zip(positions, np.geomspace(1, 5, len(positions))):
-        light += 3 / width * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / 2 / width**2)
-    planes = [rng.normal(0.1, 0.05, SHAPE) + 0.002 * x + weight * light for weight in (0.5, 1, 0.8)]
-    images = MultiBandImage({band: (plane.astype(np.float32) * UNIT, wcs()) for band, plane in zip(BANDS, planes)})
+    positions, planes = sources_and_pixels()
+    images = MultiBandImage({band: (plane * UNIT, wcs()) for band, plane in zip(BANDS, planes)})
     return images, positions
 
 
