@@ -21,6 +21,10 @@ FLAGS = {
     "missing bands": 8,  # of the stamp a whole band was missing, or several
     "depth unlike training": 16,  # the exposures lie beyond those that the network was trained for
     "out of domain": 32,  # the stamp looks like no mock: of 100 mocks at most one is as strange
+    "border": 64,  # the stamp reaches over the edge of the images
+    "saturated": 128,  # a pixel of the source is saturated
+    "at the bound": 256,  # the posterior of a parameter piles up at an end of its range
+    "multimodal": 512,  # the posterior of the age has more than one peak
 }
 
 _CELLS = 64
@@ -397,6 +401,25 @@ class ClusterEstimate:
         low, high = np.quantile(self._draws(name), [0.16, 0.84], axis=1)
         several = np.array([len(peaks) > 1 for peaks, _ in self._peaks(name)], dtype=bool)
         return np.where(several, "multimodal", np.where(high - low > 0.25 * (upper - lower), "extended", "unimodal"))
+
+    def at_bound(self, name):
+        """
+        Whether the marginal posterior piles up at an end of the prior range.
+
+        Parameters
+        ----------
+        name : str
+            A parameter.
+
+        Returns
+        -------
+        at_bound : `~numpy.ndarray` of bool
+            True where a fiftieth of the range, at either end, holds at least a fifth of the draws: ten times what the flat prior
+            puts there. Shape (n,).
+        """
+        lower, upper = self._parameter(name).bounds
+        place = (self._draws(name) - lower) / (upper - lower)
+        return np.maximum((place < 0.02).mean(axis=1), (place > 0.98).mean(axis=1)) >= 0.2
 
     def correlation(self, a, b):
         """

@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ _WCS_KEYWORD = re.compile(
     r"(WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|EQUINOX|EQUIPREV|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)\d|(CD|PC|PV)\d_\d"
     r"|(A|B|AP|BP)_(ORDER|DMAX|\d_\d)|MJDREF|DATEREF)$"
 )
-_CENTROIDS = (("x_centroid", "y_centroid"), ("xcentroid", "ycentroid"))
+# of photutils: its finders and catalogues, the same before version 3, its PSF photometry
+_CENTROIDS = (("x_centroid", "y_centroid"), ("xcentroid", "ycentroid"), ("x_fit", "y_fit"))
 _SAME_GRID = 0.05  # pixels by which the coordinates of two bands may differ
 _SQUARE = 0.02  # relative difference of a pixel's sides, or of its diagonals, up to which it passes for a square
 _TIE = 1e-3  # pixels: a position this close to the middle between two cutouts counts as on it, since sky coordinates round
@@ -86,6 +88,13 @@ class MultiBandImage(Mapping):
         self._wcs = self[with_wcs[0]].wcs if with_wcs else None
         for band in with_wcs[1:]:
             _check_wcs(self._wcs, self[band].wcs, self.shape, with_wcs[0], band)
+        self._pickled = partial(type(self), dict(self._images))
+        if all(isinstance(image, (str, Path)) for image in images.values()):
+            self._pickled = partial(type(self), {band: Path(path).absolute() for band, path in images.items()}, unit=unit, wcs=wcs)
+
+    def __reduce__(self):
+        # images from files travel as paths: a worker maps the files again, where the pixels would fill its memory
+        return self._pickled, ()
 
     @classmethod
     def from_arrays(cls, bands, pixels, unit, *, wcs=None, variance=None):
@@ -191,7 +200,8 @@ class MultiBandImage(Mapping):
         ----------
         positions : array_like, `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`
             ``(n, 2)`` pixel coordinates ``(x, y)`` (or one pair); sky coordinates; or a table, or a row of one, with the
-            columns ``x_centroid`` and ``y_centroid`` (photutils' older ``xcentroid`` and ``ycentroid`` do).
+            columns ``x_centroid`` and ``y_centroid`` (photutils' older ``xcentroid`` and ``ycentroid`` do, and ``x_fit`` and
+            ``y_fit`` of its PSF photometry); or a `~photutils.segmentation.SourceCatalog`.
 
         Returns
         -------
@@ -407,8 +417,8 @@ class MultiBandImage(Mapping):
             for hdu, kind in zip(group, ("DATA", *(hdu.name for hdu in group[1:])), strict=True):
                 hdu.name, hdu.ver = kind, i
             hdus += group
-        with whole_file(path) as partial:
-            fits.HDUList(hdus).writeto(partial)
+        with whole_file(path) as new:
+            fits.HDUList(hdus).writeto(new)
 
     @classmethod
     def read(cls, source, *, unit=None, wcs=None):
@@ -440,7 +450,9 @@ class MultiBandImage(Mapping):
                     raise ValueError(f"{source} is cut short: it lacks band {header[f'BAND{i}']}")
                 group = [hdus[0]] + [hdus[name, i] for name in ("DATA", "MASK", "UNCERT") if (name, i) in hdus]
                 images[header[f"BAND{i}"]] = _from_hdus(fits.HDUList(group), unit, own=True)
-        return cls(images, unit=unit, wcs=wcs)
+        images = cls(images, unit=unit, wcs=wcs)
+        images._pickled = partial(cls.read, Path(source).absolute(), unit=unit, wcs=wcs)
+        return images
 
 
 def pixel_positions(positions, wcs=None):
@@ -465,6 +477,8 @@ def pixel_positions(positions, wcs=None):
     >>> print(pixel_positions((3, 4)))
     [[3. 4.]]
     """
+    if not isinstance(positions, (Row, Table)) and hasattr(positions, "to_table"):  # SourceCatalog of photutils
+        positions = positions.to_table()
     if isinstance(positions, SkyCoord):
         if wcs is None:
             raise ValueError(

@@ -7,57 +7,26 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.table import QTable
+from astropy.table import QTable, join
 from astropy.utils.exceptions import AstropyUserWarning
-from astropy.wcs import WCS
+from fake_net import BANDS, SHAPE, Net, sources_and_pixels, wcs
+from photutils.detection import DAOStarFinder, IRAFStarFinder
+from photutils.segmentation import SourceCatalog, SourceFinder
 from scipy.spatial import cKDTree
 
-from clustercnn.estimate import ClusterEstimate
+from clustercnn.estimate import FLAGS
 from clustercnn.images import MultiBandImage
-from clustercnn.parameters import ParameterSpace
-from clustercnn.survey import find_clusters, make_catalog
+from clustercnn.survey import PhotutilsFinder, aperture_photometry, detection_image, find_clusters, make_catalog
+from clustercnn.survey.parts import find_parts
 
-BANDS = ("F336W", "F438W", "F814W")
 UNIT = u.electron / u.s
-SHAPE = (300, 420)
-
-
-class Net:
-    """Stands for a network: its posterior of a source is its position."""
-
-    space = ParameterSpace.paper()
-
-    def predict(self, images, positions, draws=200, batch_size=256, device="auto", rng=0, nan="raise", **keywords):
-        xy = images.pixel_positions(positions)
-        unit = np.concatenate([xy / images.shape[::-1], np.full_like(xy, 0.5)], axis=1)
-        spread = np.linspace(-0.01, 0.01, draws)[:, None]
-        return ClusterEstimate(self.space.from_unit(np.clip(unit[:, None] + spread, 0, 1)), self.space,
-                               p_cluster=np.full(len(xy), 0.9), visibility=np.full((len(xy), draws), 10.0))
-
-    def __repr__(self):
-        return "<Net>"
-
-
-def wcs():
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
-    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = (204.25, -29.87), (100, 100), (-0.04 / 3600, 0.04 / 3600)
-    return wcs
 
 
 @pytest.fixture(name="field", scope="module")
 def fixture_field():
     """Noisy images with a gradient and 12 extended sources, and their positions (do not change them)."""
-    rng = np.random.default_rng(3)
-    y, x = np.mgrid[:SHAPE[0], :SHAPE[1]]
-    # four columns and three rows of sources, a few pixels off a grid that lies across the borders of tiles
-    positions = np.stack(np.meshgrid(np.arange(64, 420, 96), np.arange(50, 300, 100)), axis=-1).reshape(-1, 2)
-    positions = positions + rng.uniform(-3, 3, positions.shape)
-    light = np.zeros(SHAPE)
-    for (x0, y0), width in zip(positions, np.geomspace(1, 5, len(positions))):
-        light += 3 / width * np.exp(-((x - x0) ** 2 + (y - y0) ** 2) / 2 / width**2)
-    planes = [rng.normal(0.1, 0.05, SHAPE) + 0.002 * x + weight * light for weight in (0.5, 1, 0.8)]
-    images = MultiBandImage({band: (plane.astype(np.float32) * UNIT, wcs()) for band, plane in zip(BANDS, planes)})
+    positions, planes = sources_and_pixels()
+    images = MultiBandImage({band: (plane * UNIT, wcs()) for band, plane in zip(BANDS, planes)})
     return images, positions
 
 
@@ -71,6 +40,15 @@ def test_find_clusters_finds_all_sizes(field):
     # narrow sources answer to narrow filters
     width = table["fwhm"][nearest]
     assert width[0] == 2.5 and width[-1] == 10
+
+
+def test_detection_image_is_what_find_clusters_looks_at(field):
+    images, positions = field
+    table = find_clusters(images, threshold=7, fwhm=[2.5])
+    significance = detection_image(images, 2.5)
+    assert np.isnan(significance[:3]).all() and np.isnan(significance[:, -3:]).all()
+    x, y = np.rint(images.pixel_positions(table[0])[0]).astype(int)
+    assert significance[y, x] == np.nanmax(significance) == table["significance"][0]
 
 
 def test_find_clusters_ignores_bad_pixels(field):
@@ -117,45 +95,21 @@ def test_make_catalog(field):
     assert catalog.meta["bands"] == " ".join(BANDS) and catalog.meta["model"] == "<Net>"
 
 
-@pytest.mark.parametrize("tile_shape", [(128, 200), (100, 77), (2000, 2000)])
-def test_tiling_does_not_show(field, tile_shape):
-    images, _ = field
-    whole = make_catalog(images, Net(), tile_shape=SHAPE)
-    tiled = make_catalog(images, Net(), tile_shape=tile_shape)
-    assert len(whole) == len(tiled)
-    for name in ("x_centroid", "y_centroid", "significance", "age"):
-        np.testing.assert_allclose(u.Quantity(tiled[name]).value, u.Quantity(whole[name]).value, rtol=1e-6)
-
-
-@pytest.mark.parametrize("tile_shape", [(128, 128), (100, 70)])
-def test_tiling_does_not_show_beside_bad_pixels(tile_shape):
-    """A masked corner, one that differs from band to band, and dead columns, in front of a steep gradient."""
-    y, x = np.mgrid[:SHAPE[0], :SHAPE[1]]
-    rng = np.random.default_rng(5)
-    pixels = rng.normal(0, 0.05, (3, *SHAPE)) + 0.01 * x + rng.gamma(0.02, 2.0, (3, *SHAPE))
-    pixels[:, x + y < 260] = np.nan
-    pixels[1, x - y > 300] = np.nan
-    pixels[:, :, 330:333] = np.nan
-    images = MultiBandImage({band: plane * UNIT for band, plane in zip(BANDS, pixels)})
-
-    def candidates(tile_shape):
-        return make_catalog(images, Net(), lambda piece: find_clusters(piece, threshold=5), tile_shape=tile_shape)
-
-    whole, tiled = candidates(SHAPE), candidates(tile_shape)
-    assert len(whole) > 200
-    for name in ("x_centroid", "y_centroid", "significance", "fwhm"):
-        np.testing.assert_allclose(tiled[name], whole[name], rtol=1e-14)  # the offset of the tile rounds the sum
-
-
-@pytest.mark.parametrize("suffix", ["ecsv", "fits"])
+@pytest.mark.parametrize("suffix", ["ecsv", "fits", "xml"])
 def test_catalogs_survive_a_file(field, tmp_path, suffix):
-    images, _ = field
-    catalog = make_catalog(images, Net())
-    catalog.write(tmp_path / f"catalog.{suffix}")
-    back = QTable.read(tmp_path / f"catalog.{suffix}")
-    assert back.colnames == catalog.colnames
-    assert back["age"].unit == catalog["age"].unit
-    assert back["sky_centroid"].separation(catalog["sky_centroid"]).max() < 1e-6 * u.arcsec
+    images, positions = field
+    catalog = make_catalog(images, Net(), positions=positions)
+    path, kind = tmp_path / f"catalog.{suffix}", {"xml": "votable"}.get(suffix)
+    catalog.write(path, format=kind)
+    back = QTable.read(path)
+    for name in set(catalog.colnames) - {"sky_centroid"}:
+        assert getattr(back[name], "unit", None) == getattr(catalog[name], "unit", None)
+        np.testing.assert_array_equal(np.asarray(back[name]), np.asarray(catalog[name]))
+    # a VOTable has no sky coordinates, but their components
+    sky = SkyCoord(back["sky_centroid.ra"], back["sky_centroid.dec"]) if suffix == "xml" else back["sky_centroid"]
+    assert sky.separation(catalog["sky_centroid"]).max() < 1e-6 * u.arcsec
+    if suffix != "xml":
+        assert back.meta["model"] == "<Net>"
 
 
 def test_a_catalogue_as_positions(field):
@@ -206,19 +160,132 @@ def test_nothing_found(field, finder):
     assert catalog["age"].unit.is_equivalent(u.Myr)
 
 
-def test_finder_of_photutils(field):
-    from photutils.detection import DAOStarFinder
+def star_finder(**keywords):
+    return DAOStarFinder(**({"threshold": 7, "fwhm": 3} | keywords))
 
+
+def on_the_pixels_of_a_band(piece):
+    data = piece.to_array()[1]
+    return star_finder(threshold=1)(data - np.median(data))
+
+
+FINDERS = {
+    "function": on_the_pixels_of_a_band,
+    "stars": star_finder(),
+    "other stars": IRAFStarFinder(threshold=7, fwhm=3, roundness_range=(0, 1)),
+    "segments": SourceFinder(n_pixels=5, progress_bar=False),
+    "one band": PhotutilsFinder(star_finder(), bands=("F438W",)),
+    "wide segments": PhotutilsFinder(SourceFinder(n_pixels=5, progress_bar=False), fwhm=5, threshold=8),
+}
+
+
+@pytest.mark.parametrize("kind", FINDERS)
+def test_finders_of_photutils(field, kind):
     images, positions = field
+    whole, tiled = (make_catalog(images, Net(), FINDERS[kind], tile_shape=shape) for shape in (SHAPE, (150, 170)))
+    distance, _ = cKDTree(images.pixel_positions(whole)).query(positions)
+    assert distance[0] < 0.5  # of the narrow source, which every finder knows
+    assert len(whole) == len(tiled)
+    for name in ("x_centroid", "y_centroid", "area" if "segments" in kind else "flux"):
+        np.testing.assert_allclose(u.Quantity(tiled[name]).value, u.Quantity(whole[name]).value, rtol=1e-5, atol=1e-6)
+    assert not {"label", "xcentroid"} & set(whole.colnames)
 
-    def finder(piece):
-        data = piece.to_array()[1]
-        return DAOStarFinder(threshold=1, fwhm=3)(data - np.median(data))
 
-    catalog = make_catalog(images, Net(), finder=finder, tile_shape=(150, 150))
-    distance, _ = cKDTree(images.pixel_positions(catalog)).query(positions)
-    assert distance[0] < 0.5
-    assert {"sharpness", "flux"} <= set(catalog.colnames)
+def test_segments_find_extended_sources(field):
+    images, positions = field
+    catalog = make_catalog(images, Net(), FINDERS["wide segments"])
+    distance, nearest = cKDTree(images.pixel_positions(catalog)).query(positions)
+    assert (distance < 1.5).mean() > 0.9
+    size = catalog["semimajor_axis"][nearest]
+    assert size[-2] > 1.3 * size[0]
+
+
+def test_what_is_no_finder(field):
+    with pytest.raises(TypeError, match="finder must be a function of images, or a finder of photutils"):
+        make_catalog(field[0], Net(), finder="DAOStarFinder")
+
+
+def test_a_source_catalog_as_positions(field):
+    images, positions = field
+    significance = np.nan_to_num(detection_image(images, 5))
+    segments = SourceFinder(n_pixels=5, progress_bar=False)(significance, 8)
+    sources = SourceCatalog(significance, segments)
+    catalog = make_catalog(images, Net(), positions=sources)
+    np.testing.assert_array_equal(catalog["label"], sources.label)
+    np.testing.assert_allclose(catalog["x_centroid"], sources.x_centroid)
+
+
+def test_ids_of_the_user_stay(field):
+    images, positions = field
+    sources = QTable({"id": [30, 10, 20], "x_fit": positions[:3, 0], "y_fit": positions[:3, 1]})
+    catalog = make_catalog(images, Net(), positions=sources)
+    assert list(catalog["id"]) == [30, 10, 20]
+    assert len(join(catalog, sources, keys="id")) == 3
+    for ids in ([1, 1, 2], [0, 1, 2], [1.0, 2.0, 3.0]):
+        sources["id"] = ids
+        with pytest.raises(ValueError, match="the id of positions must be different whole numbers"):
+            make_catalog(images, Net(), positions=sources)
+
+
+def test_photometry_of_known_sources():
+    """A Gaussian of known flux and width on a sloping sky: its light within the circle, less that in the ring."""
+    sigma, zero_point = 1.3, 25.0
+    y, x = np.mgrid[:60, :80]
+    center = np.array([(30.3, 25.8), (2.0, 40.0)])
+    light = sum(np.exp(-((x - a) ** 2 + (y - b) ** 2) / 2 / sigma**2) for a, b in center) / (2 * np.pi * sigma**2)
+    pixels = 200 * light + 0.5 + 0.01 * x
+    broken = pixels.copy()
+    broken[26, 31] = np.nan
+    images = MultiBandImage({"F438W": pixels * UNIT, "F814W": broken * UNIT})
+    table = aperture_photometry(images, center, zero_points={"F438W": zero_point * u.mag})
+    assert table.colnames == ["mag_F438W", "concentration_F438W", "concentration_F814W"]
+    within = [1 - np.exp(-(radius**2) / 2 / sigma**2) for radius in (0.5, 3)]
+    assert abs(table["mag_F438W"][0].value - (zero_point - 2.5 * np.log10(200 * within[1]))) < 0.01
+    # pixels as wide as the circle see the mean over themselves: the Gaussian is wider by their variance
+    within = [1 - np.exp(-(radius**2) / 2 / (sigma**2 + 1 / 12)) for radius in (0.5, 3)]
+    assert abs(table["concentration_F438W"][0].value + 2.5 * np.log10(within[0] / within[1])) < 0.05
+    assert np.isnan(table["concentration_F814W"][0])  # a pixel is missing
+    assert np.isnan(table["mag_F438W"][1])  # the aperture reaches over the edge
+
+
+def test_flags(field):
+    images, positions = field
+    centre = positions[5]
+    places = [(10, 150), (210, 150), centre, (419, 150)]
+    limit = images.cutouts(centre, (5, 5)).max() * 0.99
+    catalog = make_catalog(images, Net(), positions=places, saturation={"F438W": limit})
+    # the posterior of `Net` is the position: that of the last source lies at the end of the range
+    flagged = {name: list(catalog["flags"] & FLAGS[name] > 0) for name in ("border", "saturated", "at the bound", "multimodal")}
+    assert flagged == {"border": [True, False, False, True], "saturated": [False, False, True, False],
+                       "at the bound": [False, False, False, True], "multimodal": [False] * 4}
+    assert set(catalog["age_shape"]) == {"unimodal"}
+    with pytest.raises(TypeError, match="saturation must be a Quantity"):
+        make_catalog(images, Net(), positions=places, saturation=70)
+
+
+def test_second_peaks_belong_to_the_main_one():
+    xy = np.array([(10, 10), (16, 10), (20, 10), (80, 80), (80, 81)], float)
+    radius, visibility = np.full(5, 5.0), np.array([10, 20, 30, np.nan, 5])
+    p_cluster = np.array([0.9, 0.999, 0.99, 0.4, 0.3])
+    expected = np.array([1, -1, 1, -1, -1])  # nobody is a part of what is no cluster itself
+    np.testing.assert_array_equal(find_parts(xy, radius, p_cluster, visibility), expected)
+    order = np.array([3, 2, 0, 4, 1])
+    shuffled = find_parts(xy[order], radius[order], p_cluster[order], visibility[order])
+    np.testing.assert_array_equal(np.where(shuffled < 0, -1, order[shuffled]), expected[order])
+    assert find_parts(np.empty((0, 2)), np.empty(0), np.empty(0), np.empty(0)).shape == (0,)
+    # of equal ones the most visible
+    np.testing.assert_array_equal(find_parts(xy[:2], radius[:2], np.ones(2), visibility[:2]), [1, -1])
+
+
+def test_second_peaks_in_a_catalogue(field):
+    class Lumpy(Net):
+        def predict(self, images, positions, **keywords):
+            estimate = super().predict(images, positions, **keywords)
+            estimate.p_cluster[:] = 0.9 + 0.01 * np.arange(len(estimate))
+            return estimate
+
+    catalog = make_catalog(field[0], Lumpy(), positions=QTable({"id": [7, 8, 9], "x_fit": [50, 53, 200], "y_fit": [50, 50, 90]}))
+    assert list(catalog["part_of"]) == [8, 0, 0]
 
 
 def test_tile_shapes_are_checked(field):

@@ -15,6 +15,7 @@ from clustercnn.files import whole_file
 from clustercnn.matching import match_positions
 from clustercnn.parameters import as_quantity
 from clustercnn.simulation.mosaic_background import WholePlaces
+from clustercnn.simulation.random_numbers import seed_sequence
 
 __all__ = ["artificial_cluster_test", "recovered_fraction"]
 
@@ -40,7 +41,7 @@ def artificial_cluster_test(injector, prior, n, finder, *, distance, n_per_image
     if n < 1 or n_per_image < 1:
         raise ValueError(f"n and n_per_image must be at least 1, not {n} and {n_per_image}")
     tolerance = as_quantity(tolerance, u.pix, "tolerance")
-    seed = _seed_sequence(rng)
+    seed = seed_sequence(rng)
     images, places = injector.images, WholePlaces(injector.images)
     test = {
         "prior": prior.to_dict(),
@@ -115,12 +116,6 @@ def _write(tables, test, checkpoint):
     table.meta["test"] = json.dumps(test)
     with whole_file(checkpoint) as partial:
         table.write(partial, format="ascii.ecsv")
-
-
-def _seed_sequence(rng):
-    if isinstance(rng, np.random.SeedSequence):
-        return rng
-    return np.random.SeedSequence(int(rng.integers(2**63)) if isinstance(rng, np.random.Generator) else rng)
 
 
 def recovered_fraction(truth, name, edges):

@@ -11,7 +11,7 @@ from clustercnn.parameters import positive_quantity
 from clustercnn.simulation.background import BackgroundFields, star_rates
 from clustercnn.simulation.negatives import NEGATIVE_KINDS, NEGATIVES, draw_negatives
 from clustercnn.simulation.noise import Detector, add_noise, correlate
-from clustercnn.simulation.random_numbers import RandomTensors
+from clustercnn.simulation.random_numbers import RandomTensors, seed_sequence
 from clustercnn.simulation.render import Renderer, band_psfs
 from clustercnn.simulation.scenes import ClusterScenes, Scenes
 from clustercnn.simulation.shards import write_shards
@@ -127,7 +127,7 @@ class MockStream:
         if not (len(shares) and np.all(shares >= 0) and 0 < shares.sum() < np.inf):
             raise ValueError(f"negatives must have shares of 0 or more, not all 0, such as {NEGATIVES}, not {self.negatives}")
         self._shares = np.cumsum(shares) / shares.sum()
-        seed = _seed_sequence(rng)
+        seed = seed_sequence(rng)
         # the sequence is SeedSequence(seed, spawn_key=spawn_key)
         self.seed, self.spawn_key = _plain_integers(seed.entropy), _plain_integers(seed.spawn_key)
         backgrounds, samples = (np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)) for i in range(2))
@@ -299,14 +299,6 @@ class _Batches(torch.utils.data.IterableDataset):
             if self.stop is not None and i >= self.stop:
                 return
             yield self.stream.batch(i * self.size, self.size)
-
-
-def _seed_sequence(rng):
-    if isinstance(rng, np.random.SeedSequence):
-        return rng
-    if isinstance(rng, np.random.Generator):
-        return np.random.SeedSequence(int(rng.integers(2**63)))
-    return np.random.SeedSequence(rng)
 
 
 def _plain_integers(value):

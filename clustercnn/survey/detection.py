@@ -4,12 +4,18 @@ Candidates: compact to extended sources on a crowded galaxy disc, found with pho
 """
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from astropy.table import QTable
 from scipy.ndimage import gaussian_filter, generic_filter, map_coordinates
 
-__all__ = ["find_clusters"]
+from clustercnn.images import MultiBandImage
+
+__all__ = ["PhotutilsFinder", "detection_image", "find_clusters"]
+
+# what comes along of a segment: its label would depend on the tile
+SEGMENT_COLUMNS = ["x_centroid", "y_centroid", "area", "semimajor_axis", "semiminor_axis", "orientation", "max_value"]
 
 
 def find_clusters(images, threshold=10.0, fwhm=(2.5, 5.0, 10.0), box_size=64):
@@ -62,18 +68,116 @@ def find_clusters(images, threshold=10.0, fwhm=(2.5, 5.0, 10.0), box_size=64):
                   names=["x_centroid", "y_centroid", "significance", "fwhm"])
 
 
+def detection_image(images, fwhm=2.5, box_size=64):
+    """
+    All bands in one image in which sources of a size stand out: the root of the chi-square sum.
+
+    Each band is filtered with a difference of two Gaussians and divided by the local scatter of the filtered image; the bands are
+    added in squares, negative pixels left out. It is what `find_clusters` seeks peaks in.
+
+    Parameters
+    ----------
+    images : `~clustercnn.images.MultiBandImage`
+        All bands are used.
+    fwhm : float
+        Width of the filter in pixels.
+    box_size : int
+        Side in pixels of the cells in which the scatter is measured.
+
+    Returns
+    -------
+    significance : `~numpy.ndarray`
+        Signal-to-noise ratio, shape (ny, nx); NaN where a band is masked or not finite and, as the filter sees half there, at the
+        edges of the image, ``fwhm`` wide.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy import units as u
+    >>> from clustercnn.images import MultiBandImage
+    >>> from clustercnn.survey import detection_image
+    >>> pixels = np.random.default_rng(1).normal(0, 1, (96, 96))
+    >>> pixels[50:52, 40:42] += 30
+    >>> significance = detection_image(MultiBandImage({"F438W": pixels * u.electron / u.s}))
+    >>> print(np.nanmedian(significance).round(), *np.unravel_index(np.nanargmax(significance), (96, 96)))
+    0.0 50 40
+    """
+    significance, mask = _significance(images.to_array(nan="mask"), fwhm, box_size)
+    inside = np.zeros_like(mask)
+    border = int(np.ceil(fwhm))
+    inside[border:-border, border:-border] = True
+    return np.where(inside & ~mask, significance, np.nan)
+
+
+@dataclass(frozen=True)
+class PhotutilsFinder:
+    """
+    A finder of photutils as a finder of clusters: it looks at the `detection_image`.
+
+    `make_catalog` makes one of any finder of photutils that it is given.
+
+    Parameters
+    ----------
+    finder : `~photutils.detection.DAOStarFinder`, `~photutils.segmentation.SourceFinder` or alike
+        A star finder, or image segmentation with deblending. Thresholds are signal-to-noise ratios.
+    bands : sequence of str, optional
+        The bands to look at, such as ``("F438W",)``. Default: all, as a chi-square sum.
+    fwhm : float
+        Width of the filter of the detection image, pixels.
+    threshold : float
+        Least signal-to-noise ratio of a segment's pixels; star finders have thresholds of their own.
+
+    Notes
+    -----
+    Segments that reach further than 192 pixels, the margin of a tile, may differ from tiling to tiling.
+
+    Examples
+    --------
+    >>> from photutils.segmentation import SourceFinder
+    >>> from clustercnn.survey import PhotutilsFinder
+    >>> finder = PhotutilsFinder(SourceFinder(n_pixels=5, progress_bar=False), bands=("F438W", "F814W"), threshold=4)
+    """
+
+    finder: object
+    bands: tuple = None
+    fwhm: float = 2.5
+    threshold: float = 5.0
+
+    def __call__(self, images):
+        """Candidates as the finder's table, or None, as photutils has it, where there are none."""
+        from photutils.segmentation import SourceCatalog, SourceFinder
+
+        if self.bands is not None:
+            images = MultiBandImage({band: images[band] for band in self.bands})
+        significance = detection_image(images, self.fwhm)
+        mask = np.isnan(significance)
+        significance[mask] = 0
+        if not isinstance(self.finder, SourceFinder):
+            return self.finder(significance, mask=mask)
+        segments = self.finder(significance, self.threshold, mask=mask)
+        return None if segments is None else SourceCatalog(significance, segments, mask=mask).to_table(SEGMENT_COLUMNS)
+
+
+def as_finder(finder):
+    """The finder that a user means: `find_clusters` for None, a `PhotutilsFinder` for a finder of photutils, or what was given."""
+    from photutils.detection import StarFinderBase
+    from photutils.segmentation import SourceFinder
+
+    if finder is None:
+        return find_clusters
+    if isinstance(finder, (StarFinderBase, SourceFinder)):
+        return PhotutilsFinder(finder)
+    if not callable(finder):
+        raise TypeError(f"finder must be a function of images, or a finder of photutils such as DAOStarFinder(...), not {finder!r}")
+    return finder
+
+
 def _peaks(pixels, width, threshold, box_size):
     """Significant peaks at one filter width of (band, ny, nx), NaN where bad: array (4, n) of x, y, significance, width."""
     from photutils.detection import find_peaks
     from photutils.utils.exceptions import NoDetectionsWarning
 
-    sigma = width / 2.3548
-    mask = np.isnan(pixels).any(axis=0)
-    squares = np.zeros(pixels.shape[1:], dtype=np.float32)
-    for plane in pixels:
-        filtered = _smooth(plane, sigma) - _smooth(plane, 2 * sigma)
-        squares += np.clip(filtered / _scatter(np.where(mask, np.nan, filtered), box_size), 0, None) ** 2
-    significance = np.sqrt(squares)
+    significance, mask = _significance(pixels, width, box_size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NoDetectionsWarning)  # ours comes when no width finds anything
         # at the edge half of the filter sees nothing, and a gradient would pass for a source
@@ -83,6 +187,17 @@ def _peaks(pixels, width, threshold, box_size):
     peak_x, peak_y = np.array(peaks["x_peak"]), np.array(peaks["y_peak"])
     x, y = _refined(significance, peak_x, peak_y)
     return np.stack([x, y, significance[peak_y, peak_x], np.full(len(x), width)])
+
+
+def _significance(pixels, width, box_size):
+    """Root of the chi-square sum of (band, ny, nx) filtered at a width, finite everywhere, and the mask of its bad pixels."""
+    sigma = width / 2.3548
+    mask = np.isnan(pixels).any(axis=0)
+    squares = np.zeros(pixels.shape[1:], dtype=np.float32)
+    for plane in pixels:
+        filtered = _smooth(plane, sigma) - _smooth(plane, 2 * sigma)
+        squares += np.clip(filtered / _scatter(np.where(mask, np.nan, filtered), box_size), 0, None) ** 2
+    return np.sqrt(squares), mask
 
 
 def _smooth(plane, sigma):

@@ -1,20 +1,25 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """
-Catalogues of whole mosaics: candidates tile by tile, a posterior for each.
+Catalogues of whole mosaics: candidates tile by tile, then a posterior for each, chunk by chunk.
 """
 
+import hashlib
+import re
 import warnings
-from functools import partial
 
 import numpy as np
+from astropy import units as u
 from astropy.table import QTable, hstack, vstack
 from astropy.utils.exceptions import AstropyUserWarning
-from tqdm import tqdm
 
 from clustercnn import __version__
+from clustercnn.estimate import FLAGS
 from clustercnn.images import MultiBandImage
 
-from .detection import find_clusters
+from .aperture import aperture_photometry
+from .detection import as_finder
+from .parts import find_parts
+from .tasks import open_checkpoint, tables_of
 
 __all__ = ["make_catalog"]
 
@@ -22,61 +27,144 @@ __all__ = ["make_catalog"]
 # measures the scatter: then a candidate looks the same from every tiling.
 CELL = 64
 MARGIN = 3 * CELL
+# Positions within a tile are whole multiples of this, so that adding the tile's corner does not round.
+STEP = 2.0**-20
+# Sources that are inferred at once, with random numbers of their own; those of a source must not depend on the tiling.
+CHUNK = 256
+CORE = 4  # pixels around a source in which saturation counts
 
 
-def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 2048), client=None, *, draws=200,
-                 batch_size=256, device="auto", rng=0, instrument=None, pixel_scale=None, distance=None, progress=False):
+def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 2048), client=None, *, draws=200, batch_size=256,
+                 device="auto", rng=0, instrument=None, pixel_scale=None, distance=None, saturation=None, checkpoint=None,
+                 progress=False):
     """
     Find candidates in images and infer their parameters.
 
-    Candidates are sought tile by tile; each tile sees a margin around it and keeps the candidates whose centroid it holds,
-    so that the tiling does not show in the catalogue.
+    Candidates are sought tile by tile; each tile sees a margin around it and keeps the candidates whose centroid it holds. Then they
+    are sorted, and measured and inferred in chunks of 256. The catalogue depends neither on the tiling nor on who does the work, and
+    only the pixels of the tiles in progress are in memory.
 
     Parameters
     ----------
-    images : `~clustercnn.images.MultiBandImage`
-        The mosaic.
+    images : `~clustercnn.images.MultiBandImage` or dict
+        The mosaic, or band -> FITS path and what else the class takes. FITS paths are memory-mapped, dask and zarr arrays read piece
+        by piece.
     net : `~clustercnn.network.ClusterNet`
-        What infers: anything with ``predict(images, positions, ...)``.
-    finder : callable, optional
-        ``finder(images) -> table`` with ``x_centroid`` and ``y_centroid``; default `~clustercnn.survey.find_clusters`.  Its
-        other columns come along.
-    positions : array of shape (n, 2), `~astropy.coordinates.SkyCoord` or table, optional
-        Sources to use instead of candidates; they keep their order, and a table keeps its columns.
+        What infers: anything with ``predict(images, positions, ...)`` and ``contract``.
+    finder : callable or finder of photutils, optional
+        ``finder(images) -> table`` with ``x_centroid`` and ``y_centroid``; default `~clustercnn.survey.find_clusters`. Its other
+        columns come along, but an ``id``, which is of the tile. A finder of photutils, such as
+        `~photutils.detection.DAOStarFinder` or `~photutils.segmentation.SourceFinder`, is wrapped in a `PhotutilsFinder`.
+    positions : optional
+        Sources to use instead of candidates, of any kind that `~clustercnn.images.MultiBandImage.pixel_positions` takes; they keep
+        their order, and a table its columns, its ``id`` included.
     tile_shape : tuple of int
         ``(ny, nx)`` of a tile.
     client : `~dask.distributed.Client`, optional
-        Finds the candidates of several tiles at once.
+        Its workers do the work. Images from FITS paths are mapped by each worker, and must be there under the same path; dask and zarr
+        arrays are read by the workers too; plain arrays are sent to each.
     draws, batch_size, device, rng, instrument, pixel_scale, distance
-        See `clustercnn.network.ClusterNet.predict`. Masked pixels are filled, as its ``nan="mask"`` does.
+        See `clustercnn.network.ClusterNet.predict`. Masked pixels count as unknown, as with its ``nan="mask"``.
+    saturation : `~astropy.units.Quantity` or dict, optional
+        From where on a pixel is saturated, in the unit of the images or one that converts to it; one for all bands, or band -> limit.
+        Sources with such a pixel within 4 pixels are flagged.
+    checkpoint : str or `~pathlib.Path`, optional
+        Folder in which finished tiles and chunks are kept. The same call with the same folder goes on where an interrupted one stopped.
     progress : bool
         Show progress bars.
 
     Returns
     -------
     catalog : `~astropy.table.QTable`
-        One row per source: ``id``, ``x_centroid``, ``y_centroid``, ``sky_centroid`` where the images have a WCS, the columns of
-        the finder, and those of `clustercnn.estimate.ClusterEstimate.to_table`.  Without a candidate it has no rows, and a warning
-        says so.
+        One row per source, in the order of the rows and columns of the image. Without a candidate it has no rows, and a warning says
+        so. Provenance is in its ``meta``. Columns:
+
+        ``id``, ``x_centroid``, ``y_centroid``, ``sky_centroid`` (where the images have a WCS)
+            Position.
+        those of the finder, or of the table of positions
+            As they are.
+        ``mag_<band>``, ``concentration_<band>``
+            See `aperture_photometry`.
+        ``age``, ``age_lo``, ``age_hi``, ... , ``visibility``, ``p_cluster``
+            Medians and intervals; see `clustercnn.estimate.ClusterEstimate.to_table`.
+        ``age_shape``
+            ``'unimodal'``, ``'extended'`` or ``'multimodal'``; see `clustercnn.estimate.ClusterEstimate.morphology`.
+        ``part_of``
+            The ``id`` of the source of whose light this one is a second peak, else 0: it lies within 1.5 half-light radii (or 2
+            pixels) of that source, whose ``p_cluster`` is higher and at least 0.5.
+        ``flags``
+            Bits of `clustercnn.estimate.FLAGS`.
+
+    Raises
+    ------
+    ValueError
+        For positions that do not lie on the image, an ``id`` that is no whole number from 1 on or comes twice, a ``checkpoint`` of
+        another run, and what the network's ``predict`` raises.
+
+    Examples
+    --------
+    >>> from clustercnn import ClusterNet, MultiBandImage
+    >>> from clustercnn.survey import make_catalog
+    >>> images = MultiBandImage.read({"F336W": "u.fits", "F438W": "b.fits", "F814W": "i.fits"})  # doctest: +SKIP
+    >>> catalog = make_catalog(images, ClusterNet.from_pretrained("m83"), checkpoint="m83.tiles")  # doctest: +SKIP
+    >>> clusters = catalog[(catalog["p_cluster"] > 0.99) & (catalog["part_of"] == 0)]  # doctest: +SKIP
     """
-    if positions is None:
-        candidates = _find(images, find_clusters if finder is None else finder, tile_shape, client, progress)
-    else:
-        candidates = _listed(images, positions)
-    xy = np.stack([np.asarray(candidates["x_centroid"], float), np.asarray(candidates["y_centroid"], float)], axis=1)
-    estimate = net.predict(images, xy, draws=draws, batch_size=batch_size, device=device, rng=rng, nan="mask",
-                           instrument=instrument, pixel_scale=pixel_scale, distance=distance, progress=progress)
-    catalog = QTable({"id": np.arange(1, len(xy) + 1), "x_centroid": xy[:, 0], "y_centroid": xy[:, 1]})
+    from clustercnn.simulation.random_numbers import seed_sequence  # loads torch, which who finds alone need not have
+
+    if not isinstance(images, MultiBandImage):
+        images = MultiBandImage.read(images)
+    finder = as_finder(finder)
+    seed = seed_sequence(rng)
+    listed = None if positions is None else _listed(images, positions)
+    sought = {"finder": _name(finder), "tile_shape": list(tile_shape)} if listed is None else {"positions": _hash(_xy(listed))}
+    options = {"draws": draws, "batch_size": batch_size, "device": device, "instrument": instrument, "pixel_scale": pixel_scale,
+               "distance": distance}
+    limits = _limits(saturation, images)
+    folder = None
+    if checkpoint is not None:
+        folder = open_checkpoint(checkpoint, sought | {
+            "version": __version__, "bands": list(images.bands), "shape": list(images.shape), "pixels": _fingerprint(images),
+            "model": [repr(net), getattr(net, "training", {})], "draws": draws, "seed": [str(seed.entropy), str(seed.spawn_key)],
+            "instrument": None if instrument is None else instrument.to_dict(), "saturation": limits})
+    how = {"client": client, "folder": folder, "progress": progress}
+    candidates = listed
+    if listed is None:
+        tiles = list(_tiles(images.shape, tile_shape))
+        candidates = _joined(tables_of(_find_in_tile, tiles, (images, finder), "detecting", **how))
+        if not len(candidates):
+            warnings.warn("no candidate in the images", AstropyUserWarning)
+    xy = _xy(candidates)
+    chunks = [(xy[start : start + CHUNK], np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)))
+              for i, start in enumerate(range(0, max(len(xy), 1), CHUNK))]
+    inferred = vstack(tables_of(_infer, chunks, (images, net, options, limits), "predicting", **how), metadata_conflicts="silent")
+    catalog = _catalog(images, candidates, inferred)
+    radius = catalog["half_light_radius"].to_value(u.arcsec) / _arcsec_per_pixel(images, pixel_scale, net)
+    main = find_parts(xy, radius, np.asarray(catalog["p_cluster"]), np.asarray(catalog["visibility"], float))
+    part_of = np.where(main < 0, 0, np.asarray(catalog["id"])[main]) if len(main) else main
+    catalog.add_column(part_of, index=catalog.colnames.index("flags"), name="part_of")
+    catalog.meta = {"version": f"clustercnn {__version__}", "bands": " ".join(images.bands), "model": repr(net), "draws": draws,
+                    "level": 0.68, "seed": str(seed.entropy)} | {name: str(value) for name, value in sought.items() if name == "finder"}
+    return catalog
+
+
+def _catalog(images, candidates, inferred):
+    """Positions, what came with them, and what was inferred, side by side."""
+    xy = _xy(candidates)
+    ids = candidates["id"] if "id" in candidates.colnames else np.arange(1, len(xy) + 1)
+    catalog = QTable({"id": ids, "x_centroid": xy[:, 0], "y_centroid": xy[:, 1]})
     if images.wcs is not None:
         catalog["sky_centroid"] = images.wcs.pixel_to_world(*xy.T)
-    parameters = estimate.to_table()
     # what is made here wins: a catalogue may be the list of positions of the next
-    made = {*catalog.colnames, *parameters.colnames}
-    candidates.remove_columns([name for name in candidates.colnames if name in made])
-    parts = [catalog, candidates, parameters]
-    catalog = hstack([part for part in parts if part.colnames], metadata_conflicts="silent")
-    catalog.meta |= {"version": f"clustercnn {__version__}", "bands": " ".join(images.bands), "model": repr(net), "draws": draws}
-    return catalog
+    made = {*catalog.colnames, *inferred.colnames, "part_of"}
+    candidates = candidates[[name for name in candidates.colnames if name not in made]]
+    return hstack([part for part in (catalog, candidates, inferred) if part.colnames], metadata_conflicts="silent")
+
+
+def _xy(table):
+    return np.stack([np.asarray(table["x_centroid"], float), np.asarray(table["y_centroid"], float)], axis=1)
+
+
+# ---------------------------------------------------------------------------------------------------------------- sources
 
 
 def _listed(images, positions):
@@ -88,23 +176,14 @@ def _listed(images, positions):
         first = np.flatnonzero(outside)[0]
         raise ValueError(f"positions must lie on the image of {nx} x {ny} pixels; {outside.sum()} do not, such as number "
                          f"{first} at {tuple(np.round(xy[first], 1).tolist())}")
+    if hasattr(positions, "to_table"):  # SourceCatalog of photutils
+        positions = positions.to_table()
     table = QTable(positions, copy=True) if hasattr(positions, "colnames") else QTable()
     table["x_centroid"], table["y_centroid"] = xy.T
-    return table
-
-
-def _find(images, finder, tile_shape, client, progress):
-    """Candidates of all tiles, in the order of the rows and columns of the image."""
-    look = partial(_find_in_tile, images, finder)
-    tiles = list(_tiles(images.shape, tile_shape))
-    if client is None:
-        tables = [look(tile) for tile in tqdm(tiles, unit="tile", desc="detecting", disable=not progress)]
-    else:
-        tables = client.gather(client.map(look, tiles, pure=False))
-    table = vstack([table for table in tables if len(table)] or tables[:1], metadata_conflicts="silent")
-    if not len(table):
-        warnings.warn("no candidate in the images", AstropyUserWarning)
-    table.sort(["y_centroid", "x_centroid"])
+    if "id" in table.colnames:
+        ids = np.asarray(table["id"])
+        if ids.dtype.kind not in "iu" or len(set(ids.tolist())) < len(ids) or (ids < 1).any():
+            raise ValueError("the id of positions must be different whole numbers from 1 on; rename or remove the column")
     return table
 
 
@@ -117,7 +196,7 @@ def _tiles(shape, tile_shape):
             yield y, min(y + tile_shape[0], shape[0]), x, min(x + tile_shape[1], shape[1])
 
 
-def _find_in_tile(images, finder, tile):
+def _find_in_tile(tile, images, finder):
     """The candidates that a tile owns, in pixels of the whole image."""
     y0, y1, x0, x1 = tile
     ny, nx = images.shape
@@ -127,12 +206,107 @@ def _find_in_tile(images, finder, tile):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="(?i)no (candidate|sources)")  # an empty tile is nothing to worry about
         found = finder(piece)
-    table = QTable({"x_centroid": [], "y_centroid": []}) if found is None else QTable(found)  # None: photutils' nothing
-    for new, old, offset in (("x_centroid", "xcentroid", left), ("y_centroid", "ycentroid", bottom)):
-        if old in table.colnames:
-            table.rename_column(old, new)
-        table[new] = np.asarray(table[new], float) + offset
-    x, y = table["x_centroid"], table["y_centroid"]
+    if found is None:  # photutils' nothing
+        return QTable({"x_centroid": np.empty(0), "y_centroid": np.empty(0)})
+    xy = np.round(images.pixel_positions(found) / STEP) * STEP + [left, bottom]
+    table = QTable(found.to_table() if hasattr(found, "to_table") else found)
+    table.remove_columns([name for name in ("id", "label", "xcentroid", "ycentroid") if name in table.colnames])
+    table["x_centroid"], table["y_centroid"] = xy.T
+    table.meta.clear()
     # the pixel of a centroid belongs to one tile alone; what a finder puts beyond the image goes to the tile at that edge
-    column, row = np.clip(np.rint(x), 0, nx - 1), np.clip(np.rint(y), 0, ny - 1)
+    column, row = np.clip(np.rint(xy), 0, [nx - 1, ny - 1]).T
     return table[(column >= x0) & (column < x1) & (row >= y0) & (row < y1)]
+
+
+def _joined(tables):
+    """The candidates of all tiles, in the order of the rows and columns of the image."""
+    table = vstack([table for table in tables if len(table)] or tables[:1], metadata_conflicts="silent")
+    table.sort(["y_centroid", "x_centroid"])
+    return table
+
+
+# ---------------------------------------------------------------------------------------------------------------- answers
+
+
+def _infer(chunk, images, net, options, limits):
+    """Photometry, posteriors and flags of a chunk of sources."""
+    xy, seed = chunk
+    estimate = net.predict(images, xy, rng=seed, nan="mask", **options)
+    photometry = aperture_photometry(images, xy, options["instrument"], _zero_points(net))
+    table = hstack([photometry, estimate.to_table()], metadata_conflicts="silent")
+    flags = table["flags"]
+    flags |= FLAGS["border"] * _over_the_edge(images, xy, net)
+    flags |= FLAGS["saturated"] * _saturated(images, xy, limits)
+    answered = flags & FLAGS["no answer"] == 0  # else the posterior is the prior
+    for name in estimate.space.names:
+        flags |= FLAGS["at the bound"] * (answered & estimate.at_bound(name))
+    if "age" in estimate.space.names:
+        shape = estimate.morphology("age")
+        table.add_column(shape.astype("U10"), index=table.colnames.index("flags"), name="age_shape")
+        flags |= FLAGS["multimodal"] * (answered & (shape == "multimodal"))
+    table["flags"] = flags
+    table.meta.clear()
+    return table
+
+
+def _zero_points(net):
+    """Those that pixels in electron/s have according to the network, if it cares."""
+    if getattr(net, "config", {}).get("scaling") == "renormalized":
+        return {}
+    return {band: value * u.mag for band, value in net.contract.get("zero_points", {}).items()}
+
+
+def _over_the_edge(images, xy, net):
+    shape = net.contract["stamp_shape"]
+    origins = images.cutout_origins(xy, shape)
+    return ((origins < 0) | (origins + shape[::-1] > np.array(images.shape[::-1]))).any(axis=1)
+
+
+def _limits(saturation, images):
+    """Band -> limit in the unit of the images."""
+    if saturation is None:
+        return {}
+    limits = saturation if isinstance(saturation, dict) else dict.fromkeys(images.bands, saturation)
+    for band, limit in limits.items():
+        if band not in images.bands:
+            raise ValueError(f"saturation has a limit for {band}, but the images have the bands {images.bands}")
+        if not isinstance(limit, u.Quantity):
+            raise TypeError(f"saturation must be a Quantity such as 70 * u.electron / u.s, not {limit!r}")
+    return {band: float(limit.to_value(images.unit)) for band, limit in limits.items()}
+
+
+def _saturated(images, xy, limits):
+    """Whether a pixel within 4 pixels of a source is at its limit or above."""
+    if not limits:
+        return np.zeros(len(xy), dtype=bool)
+    shape = 2 * CORE + 1, 2 * CORE + 1
+    stamps = images.cutouts(xy, shape, unit=None, nan="mask").value
+    most = np.array([limits.get(band, np.inf) for band in images.bands])
+    return (stamps >= most[:, None, None]).any(axis=(1, 2, 3))
+
+
+def _arcsec_per_pixel(images, pixel_scale, net):
+    scale = images.pixel_scale if images.pixel_scale is not None else pixel_scale
+    if scale is None:
+        return net.contract.get("pixel_scale", np.inf)  # of a network that was not trained: radii of no pixels
+    return scale.to_value(u.arcsec / u.pix if scale.unit.is_equivalent(u.arcsec / u.pix) else u.arcsec)
+
+
+# -------------------------------------------------------------------------------------------------------------- identity
+
+
+def _name(finder):
+    """What a finder is called, in every process the same."""
+    if hasattr(finder, "__qualname__"):
+        return f"{finder.__module__}.{finder.__qualname__}"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(finder))
+
+
+def _hash(array):
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _fingerprint(images):
+    """Hash of the middle row."""
+    middle = images.shape[0] // 2
+    return _hash(images.to_array(section=(slice(middle, middle + 1), slice(None)), nan="mask"))

@@ -1,0 +1,197 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""
+Catalogues larger than memory: neither tiles, sources of pixels, workers nor a killed run show in them.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.nddata import NDData
+from astropy.table import QTable
+from fake_net import BANDS, SHAPE, Net, finder, sources_and_pixels, wcs, write_fits
+
+from clustercnn.images import MultiBandImage
+from clustercnn.survey import NetworkFinder, find_clusters, make_catalog, mosaic
+
+UNIT = u.electron / u.s
+
+
+@pytest.fixture(name="paths", scope="module")
+def fixture_paths(tmp_path_factory):
+    return write_fits(tmp_path_factory.mktemp("mosaic"), sources_and_pixels()[1])
+
+
+@pytest.fixture(name="expected", scope="module")
+def fixture_expected(paths):
+    """The catalogue of the images as one tile (do not change it)."""
+    return make_catalog(paths, Net(), finder, tile_shape=SHAPE)
+
+
+def assert_same(catalog, expected):
+    assert catalog.colnames == expected.colnames
+    for name in set(expected.colnames) - {"sky_centroid"}:
+        np.testing.assert_array_equal(np.asarray(catalog[name]), np.asarray(expected[name]), err_msg=name)
+
+
+@pytest.mark.parametrize("tile_shape", [(128, 200), (100, 77), (2000, 2000)])
+def test_tiling_does_not_show(paths, expected, tile_shape, monkeypatch):
+    assert_same(make_catalog(paths, Net(), finder, tile_shape=tile_shape), expected)
+
+
+def test_tiling_does_not_show_beside_bad_pixels():
+    """A masked corner, one that differs from band to band, and dead columns, in front of a steep gradient."""
+    y, x = np.mgrid[:SHAPE[0], :SHAPE[1]]
+    rng = np.random.default_rng(5)
+    pixels = rng.normal(0, 0.05, (3, *SHAPE)) + 0.01 * x + rng.gamma(0.02, 2.0, (3, *SHAPE))
+    pixels[:, x + y < 260] = np.nan
+    pixels[1, x - y > 300] = np.nan
+    pixels[:, :, 330:333] = np.nan
+    images = MultiBandImage.from_arrays(BANDS, pixels, UNIT)
+    whole, tiled = (make_catalog(images, Net(), finder, tile_shape=shape, draws=10) for shape in (SHAPE, (100, 70)))
+    assert len(whole) > 256  # more than one chunk
+    assert_same(tiled, whole)
+
+
+def test_draws_depend_on_the_seed_alone(paths, expected):
+    again, other = (make_catalog(paths, Net(), finder, rng=rng) for rng in (0, 1))
+    assert_same(again, expected)
+    assert np.array_equal(other["x_centroid"], expected["x_centroid"]) and not np.array_equal(other["age"], expected["age"])
+    # sources of a chunk have draws of their own
+    spread = (expected["age_hi"] / expected["age_lo"]).value
+    assert len(set(spread)) == len(spread)
+
+
+@pytest.mark.parametrize("kind", ["zarr", "dask", "one file"])
+def test_any_source_of_pixels(kind, expected, tmp_path):
+    pixels = sources_and_pixels()[1]
+    if kind == "one file":
+        MultiBandImage.from_arrays(BANDS, pixels, UNIT, wcs=wcs()).write(tmp_path / "images.fits")
+        images = tmp_path / "images.fits"
+    else:
+        convert = pytest.importorskip("zarr").array if kind == "zarr" else pytest.importorskip("dask.array").from_array
+        images = {band: NDData(convert(plane, chunks=(64, 64)), unit=UNIT, wcs=wcs()) for band, plane in zip(BANDS, pixels)}
+    assert_same(make_catalog(images, Net(), finder, tile_shape=(128, 200)), expected)
+
+
+def test_no_more_than_a_tile_is_read():
+    class Recorder:
+        """An array of sky that notes how many pixels are asked for at once."""
+
+        shape, dtype, most = (3000, 4000), np.dtype("f4"), 0
+
+        def __getitem__(self, section):
+            rows, columns = (range(n)[part] for n, part in zip(self.shape, section))
+            Recorder.most = max(Recorder.most, len(rows) * len(columns))
+            y, x = np.ix_(rows, columns)
+            return (0.1 + 0.01 * np.sin(0.7 * x + x * y) + np.exp(-((x % 999 - 500) ** 2 + (y % 777 - 300) ** 2) / 4)).astype("f4")
+
+        def __array__(self, *args, **keywords):
+            raise MemoryError("the whole image")
+
+    images = MultiBandImage({"F438W": NDData(np.broadcast_to(np.float32(0), (3000, 4000)), unit=UNIT)})
+    images["F438W"]._data = Recorder()
+    catalog = make_catalog(images, Net(), lambda piece: find_clusters(piece, fwhm=[2.5]), tile_shape=(300, 300))
+    assert len(catalog) == 16
+    assert Recorder.most <= (300 + 2 * 3 * 64 + 64) ** 2
+
+
+def test_pickled_images_of_files_are_paths(paths):
+    images = MultiBandImage.read(paths)
+    text = pickle.dumps(images)
+    assert len(text) < 2000
+    np.testing.assert_array_equal(pickle.loads(text).to_array(), images.to_array())
+    plain = MultiBandImage({band: images[band] for band in BANDS})
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(plain)).to_array(), images.to_array())
+
+
+RUN = """
+import json, sys
+from pathlib import Path
+from fake_net import BANDS, Net, finder
+from clustercnn.survey import make_catalog, mosaic
+mosaic.CHUNK = 5
+folder, checkpoint, out = sys.argv[1:]
+paths = {band: Path(folder) / f"{band}.fits" for band in BANDS}
+make_catalog(paths, Net(), finder, tile_shape=(150, 140), checkpoint=checkpoint).write(out)
+"""
+
+
+def run(paths, checkpoint, out, **environment):
+    tests = Path(__file__).parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)])} | environment
+    words = [sys.executable, "-c", RUN, str(paths["F438W"].parent), str(checkpoint), str(out)]
+    return subprocess.run(words, env=environment, capture_output=True, text=True)
+
+
+def test_a_killed_run_goes_on(paths, tmp_path):
+    """Killed among the tiles, then among the chunks: what is finished is not done again, and the file is the same."""
+    calls = tmp_path / "calls"
+    whole = run(paths, tmp_path / "other", tmp_path / "whole.ecsv", CALLS=str(calls))
+    assert whole.returncode == 0, whole.stderr
+    expected = calls.read_text().split()
+    assert expected.count("finder") == 6 and expected.count("net") >= 3
+    calls.unlink()
+    for kill in ("finder 3", "net 2", ""):
+        result = run(paths, tmp_path / "checkpoint", tmp_path / "catalog.ecsv", CALLS=str(calls), KILL=kill)
+        assert result.returncode == (-9 if kill else 0), result.stderr
+    # what was killed was done twice
+    assert sorted(calls.read_text().split()) == sorted([*expected, "finder", "net"])
+    assert (tmp_path / "catalog.ecsv").read_bytes() == (tmp_path / "whole.ecsv").read_bytes()
+
+
+def test_checkpoints_of_another_run(paths, expected, tmp_path):
+    first = make_catalog(paths, Net(), finder, tile_shape=SHAPE, checkpoint=tmp_path / "run")
+    assert_same(first, expected)
+    with pytest.raises(ValueError, match=r"other settings \(draws, seed\); remove it or take another folder"):
+        make_catalog(paths, Net(), finder, tile_shape=SHAPE, draws=100, rng=3, checkpoint=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"other settings \(positions\)"):
+        make_catalog(paths, Net(), positions=[(50, 50)], checkpoint=tmp_path / "run")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="holds other files"):
+        make_catalog(paths, Net(), finder, checkpoint=tmp_path / "full")
+
+
+def test_workers_do_not_show(paths, expected, monkeypatch, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with (distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+          distributed.Client(cluster) as client):
+        catalog = make_catalog(paths, Net(), finder, tile_shape=(128, 200), client=client, checkpoint=tmp_path / "run")
+    assert_same(catalog, expected)
+    assert len(list((tmp_path / "run").glob("detecting_*.ecsv"))) == 9
+
+
+class Bump(Net):
+    """Sees clusters near the pixels that are bright: p_cluster falls with the distance from the nearest one."""
+
+    def predict(self, images, positions, draws=1, **keywords):
+        xy = images.pixel_positions(positions)
+        stamps = images.cutouts(xy, (12, 12), unit=None, nan="mask").value[:, 0]
+        y, x = np.indices(stamps.shape[1:]) - 5.5
+        near = np.where(stamps > 5, np.exp(-(x**2 + y**2) / 8), 0).max(axis=(1, 2))
+        estimate = super().predict(images, xy, draws)
+        estimate.p_cluster[:] = near
+        return estimate
+
+
+def test_the_network_as_finder():
+    places = np.array([(40, 50), (48, 50), (127, 128), (199, 3), (130, 60)])
+    pixels = np.zeros((1, 140, 200))
+    pixels[0, places[:, 1], places[:, 0]] = 10
+    images = MultiBandImage.from_arrays(["F438W"], pixels, UNIT)
+    found = NetworkFinder(Bump(), threshold=0.5)(images)
+    xy = images.pixel_positions(found)
+    assert len(xy) == len(places)
+    for place in places:
+        assert np.hypot(*(xy - place).T).min() < 1
+    whole, tiled = (make_catalog(images, Net(), NetworkFinder(Bump()), tile_shape=shape) for shape in ((140, 200), (64, 49)))
+    assert_same(tiled, whole)
+    assert len(NetworkFinder(Bump())(MultiBandImage.from_arrays(["F438W"], 0 * pixels, UNIT))) == 0
+    with pytest.raises(ValueError, match="0 < promising <= threshold <= 1, not 0.01 and 0.05"):
+        NetworkFinder(Bump(), threshold=0.01)
