@@ -20,6 +20,7 @@ FLAGS = {
     "few effective draws": 4,  # a reweighted posterior rests on fewer than 20 draws
     "missing bands": 8,  # of the stamp a whole band was missing, or several
     "depth unlike training": 16,  # the exposures lie beyond those that the network was trained for
+    "few mocks": 64,  # fewer than 10 mocks of the classical peer agree with the photometry
 }
 
 _CELLS = 64
