@@ -227,7 +227,7 @@ class StochasticMagnitudes:
         extinction_law="F99",
         r_v=None,
         least_width=LEAST_WIDTH,
-        effective=100,
+        effective=50,
         rng=0,
         progress=False,
     ):
