@@ -25,6 +25,7 @@ FLAGS = {
     "saturated": 128,  # a pixel of the source is saturated
     "at the bound": 256,  # the posterior of a parameter piles up at an end of its range
     "multimodal": 512,  # the posterior of the age has more than one peak
+    "few mocks": 1024,  # fewer than 10 mocks of the classical peer agree with the photometry
 }
 
 _CELLS = 64

@@ -5,16 +5,31 @@ The classical peer of the network: stochastic Bayesian aperture photometry.
 
 import numpy as np
 from astropy import units as u
+from astropy.table import QTable
+from scipy.special import chdtri, ndtr, ndtri
 from tqdm import tqdm
 
-from clustercnn.estimate import ClusterEstimate
+from clustercnn.estimate import FLAGS, ClusterEstimate
+from clustercnn.parameters import Parameter, ParameterSpace, as_quantity, positive_quantity
+from clustercnn.simulation.population import StarTables
 from clustercnn.stamps import read_stamps
+from clustercnn.stellar.extinction import band_extinction
+from clustercnn.stellar.photometry import pivot_wavelength, resolve_passband, vega_to_ab, vega_to_st
 
-__all__ = ["StochasticPhotometry"]
+__all__ = ["StochasticMagnitudes", "StochasticPhotometry"]
 
 RADII = 1.5, 3.0, 5.0, 10.0  # pixels: the concentration of the light tells the size
-FLOOR = 0.05  # least width of the kernel, in asinh magnitudes
 CHUNK = 1024
+BRIGHT_STARS = 200  # drawn one by one in each cluster, the others are their mean light with its scatter
+SCREENS = 10  # of dust, each of other depth, before the same stars
+PER_MAGNITUDE = np.log(10) / 2.5  # relative error of a flux per magnitude
+LEAST_WIDTH = 0.05 * u.mag
+REACH = 5.0  # kernel widths: a mock farther off weighs less than 4e-6 of the nearest
+EDGE = 1e-4  # of the range of a parameter
+RIDGE = 1e-3
+FEW = 10  # mocks that agree with a source
+UNLIKELY = 1e-3  # that a mock which agrees lies so far off
+FAINTEST, BRIGHTEST = 40.0, -30.0  # magnitudes beyond are codes for "no data"
 
 
 class StochasticPhotometry:
@@ -22,8 +37,10 @@ class StochasticPhotometry:
     Compare the aperture photometry of a source with that of many simulated clusters.
 
     A library of mocks, drawn star by star and observed as the source was, stands for the likelihood, stochastic
-    populations included (Fouesneau & Lancon 2010; Krumholz et al. 2015).  The posterior weights each mock by a Gaussian
-    kernel of its distance in photometry; where the library is sparse the kernel widens until enough mocks have a say.
+    populations included (Fouesneau & Lancon 2010, A&A 521, A22; Krumholz et al. 2015, MNRAS 452, 1447).  The posterior weights each
+    mock by a Gaussian kernel of its distance in photometry, as wide as the photometric error and a least width together; where the
+    library is sparse the kernel widens until enough mocks have a say.  What a wide kernel blurs, a linear regression of the parameters
+    on the photometry within it takes back (Beaumont, Zhang & Balding 2002, Genetics 162, 2025).
 
     Parameters
     ----------
@@ -39,7 +56,9 @@ class StochasticPhotometry:
     Notes
     -----
     The measurements are the fluxes within 1.5 pixels of the centre and in rings out to 3, 5 and 10 pixels, above the median
-    of a ring at 19 to 29 pixels of a stamp of 64, in asinh magnitudes softened by the photometric error.
+    of a ring at 19 to 29 pixels of a stamp of 64.  They are compared as asinh magnitudes that turn from flux to magnitude where the
+    error of the ring's pixels falls below the least width, 0.05 mag. The mocks are as noisy as the source, and the kernel adds the noise
+    once more; with so many measurements and mocks the width is set by the scarcity of mocks nearly everywhere.
 
     Examples
     --------
@@ -56,7 +75,7 @@ class StochasticPhotometry:
     <ClusterEstimate of 2 sources, 50 draws of age, a_v, mass, half_light_radius>
     """
 
-    def __init__(self, stream, samples=50_000, effective=100, progress=False):
+    def __init__(self, stream, samples=50_000, effective=400, progress=False):
         if samples < 1 or effective < 1:
             raise ValueError(f"samples and effective must be at least 1, not {samples} and {effective}")
         self.space = stream.space
@@ -71,12 +90,7 @@ class StochasticPhotometry:
             coordinates.append(batch["parameters"][cluster])
             fluxes.append(measured[0])
             errors.append(measured[1])
-        self.coordinates = np.concatenate(coordinates)
-        if len(self.coordinates) < effective:
-            raise ValueError(f"effective must be at most the number of clusters in the library, {len(self.coordinates)}, "
-                             f"not {effective}; draw more samples")
-        self._softening = np.median(np.concatenate(errors), axis=0)
-        self._library = np.arcsinh(np.concatenate(fluxes) / self._softening)
+        self._mocks = _Mocks(self.space, np.concatenate(coordinates), np.concatenate(fluxes), effective)
 
     def predict(self, images, positions=None, draws=200, rng=0, *, instrument=None, pixel_scale=None):
         """
@@ -116,20 +130,21 @@ class StochasticPhotometry:
         """
         n, batches = read_stamps(images, positions, self.contract, unit=u.Unit(self.contract["unit"]), instrument=instrument,
                                  pixel_scale=pixel_scale, nan="mask", user="library")
-        rng = np.random.default_rng(rng)
-        chosen, numbers = np.empty((n, draws), dtype=int), np.empty(n)
-        sources = (source for stamps in batches for source in zip(stamps, *_measure(stamps)))
-        for i, (stamp, flux, error) in enumerate(sources):
+        measured = (source for stamps in _complete(batches) for source in zip(*_measure(stamps)))
+        meta = {"model": "stochastic aperture photometry"}
+        return self._mocks.estimate(n, measured, draws, rng, meta)
+
+
+def _complete(batches):
+    """The batches of stamps; one with pixels that are not known is an error."""
+    i = 0
+    for stamps in batches:
+        for stamp in stamps:
             if not np.isfinite(stamp).all():
                 raise ValueError(f"stamp {i} holds NaN, masked or missing pixels: leave the source out, or give stamps in which they "
                                  "are filled, such as with the median of images.cutouts(..., nan='mask') in each band")
-            width = np.hypot(error / np.hypot(flux, self._softening), FLOOR)
-            distance = (((self._library - np.arcsinh(flux / self._softening)) / width) ** 2).sum(axis=1)
-            weights, numbers[i] = _weights(distance, self.effective)
-            chosen[i] = rng.choice(len(weights), draws, p=weights)
-        estimate = ClusterEstimate(self.coordinates[chosen], self.space, meta={"model": "stochastic aperture photometry"})
-        estimate.effective_sample_size = numbers
-        return estimate
+            i += 1
+        yield stamps
 
 
 def _measure(stamps):
@@ -152,8 +167,291 @@ def _measure(stamps):
     return fluxes.reshape(len(stamps), -1), errors.reshape(len(stamps), -1)
 
 
+class StochasticMagnitudes:
+    """
+    Ages, masses and extinctions from integrated magnitudes alone, by the light of many clusters drawn star by star.
+
+    For catalogues without images: the same posterior as that of `StochasticPhotometry`, from the total light of clusters. Of the size it
+    knows nothing, which is therefore no parameter.
+
+    Parameters
+    ----------
+    bands : sequence of str
+        Names of the columns, which are passbands (see `~clustercnn.stellar.resolve_passband`) such as ``"F438W"`` or
+        ``"ACS_WFC_F555W"``.
+    space : `~clustercnn.parameters.ParameterSpace`, optional
+        Clusters are drawn from its prior. Parameters ``age``, ``a_v`` and ``mass``; default: ages and extinctions as in the paper,
+        masses from 100 to 10^6 Msun.
+    distance : `~astropy.units.Quantity`
+        Distance of the galaxy; 10 pc for absolute magnitudes.
+    samples : int
+        Clusters in the library.
+    metallicity, isochrones, imf
+        The stars, as in `~clustercnn.simulation.SyntheticCluster`.
+    extinction_law, r_v
+        The dust, as in `~clustercnn.simulation.SyntheticCluster`.
+    least_width : `~astropy.units.Quantity`
+        Error of each band beyond the given ones, in mag: of calibration, aperture corrections and the models themselves.
+    effective : float
+        Least effective number of mocks that make a posterior.
+    rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
+        Source of randomness of the library.
+    progress : bool
+        Show a progress bar.
+
+    Raises
+    ------
+    TypeError, `~astropy.units.UnitsError`
+        If the distance or the least width has no unit or a wrong one.
+    ValueError
+        If there are no bands or unknown ones, the space has other parameters or ages without isochrones, or a number is out of range.
+
+    Examples
+    --------
+    >>> from astropy import units as u
+    >>> from astropy.table import QTable
+    >>> from clustercnn.photometric_inference import StochasticMagnitudes
+    >>> peer = StochasticMagnitudes(["F336W", "F438W", "F814W"], distance=4.5 * u.Mpc, samples=4000, rng=1)
+    >>> catalogue = QTable({"F336W": [17.1] * u.mag, "F438W": [18.4] * u.mag, "F814W": [18.2] * u.mag})
+    >>> for band in peer.bands:
+    ...     catalogue[f"{band}_err"] = [0.05] * u.mag
+    >>> estimate = peer.predict(catalogue)
+    >>> estimate
+    <ClusterEstimate of 1 source, 200 draws of age, a_v, mass>
+    """
+
+    def __init__(
+        self,
+        bands,
+        space=None,
+        *,
+        distance,
+        samples=100_000,
+        metallicity=0.0,
+        isochrones=None,
+        imf="kroupa",
+        extinction_law="F99",
+        r_v=None,
+        least_width=LEAST_WIDTH,
+        effective=100,
+        rng=0,
+        progress=False,
+    ):
+        self.bands = (bands,) if isinstance(bands, str) else tuple(bands)
+        passbands = [resolve_passband(band) for band in self.bands]
+        if not passbands or len(set(passbands)) < len(passbands):
+            raise ValueError(f"bands must be one or more different ones, not {self.bands}")
+        self.space = _catalogue_space() if space is None else space
+        if set(self.space.names) != {"age", "a_v", "mass"}:
+            raise ValueError(f"space must have the parameters age, a_v and mass, which magnitudes can tell, not {self.space.names}")
+        if samples < 1 or effective < 1:
+            raise ValueError(f"samples and effective must be at least 1, not {samples} and {effective}")
+        self.distance = positive_quantity(distance, u.Mpc, "distance")
+        self.least_width = positive_quantity(least_width, u.mag, "least_width")
+        tables = StarTables(passbands, metallicity, isochrones, imf)
+        tables.check_ages(self.space["age"])
+        dust = band_extinction(passbands, r_v, extinction_law)
+        rng = np.random.default_rng(rng)
+        modulus = 5 * np.log10(self.distance.to_value(u.pc) / 10)
+        unit = rng.random((SCREENS, samples, len(self.space)))
+        unit[1:] = unit[0]  # the same cluster behind several screens
+        a_v = self.space.names.index("a_v")
+        unit[..., a_v] = (np.arange(SCREENS)[:, None] + rng.random((SCREENS, samples))) / SCREENS
+        coordinates = self.space.from_unit(unit)
+        values = self.space.from_coordinates(coordinates)
+        age, mass = tables.nearest_age(np.log10(values["age"][0].to_value(u.yr))), values["mass"][0].to_value(u.Msun)
+        light = np.empty((samples, len(passbands)))
+        for start in tqdm(range(0, samples, CHUNK), unit_scale=CHUNK, unit="mock", desc="library", disable=not progress):
+            part = slice(start, start + CHUNK)
+            stars = tables.draw(age[part], mass[part], BRIGHT_STARS, rng)
+            bright = [np.bincount(stars.population, light, minlength=len(stars.other)) for light in stars.luminosity.numpy().T]
+            light[part] = np.transpose(bright) + stars.other
+        faded = 10 ** (-0.4 * (modulus + np.multiply.outer(values["a_v"].to_value(u.mag), dust)))
+        coordinates, fluxes = (values.reshape(-1, values.shape[-1]) for values in (coordinates, light * faded))
+        self._mocks = _Mocks(self.space, coordinates, fluxes, effective)
+
+    def predict(self, table, draws=200, rng=0, *, system="vega"):
+        """
+        Posteriors of sources.
+
+        Parameters
+        ----------
+        table : `~astropy.table.QTable`, `~astropy.table.Table` or mapping
+            One row per source. For each band a column of its name with the total magnitude or flux density, corrected for the dust of
+            the Milky Way, and a column such as ``F438W_err`` with its error. What is NaN or masked, or has an error that is, is not used;
+            other columns are ignored. Errors of magnitudes are in mag.
+        draws : int
+            Posterior draws per source.
+        rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
+            Source of randomness.
+        system : {'vega', 'ab', 'st'}
+            What magnitudes in plain ``mag`` are. Those in ``mag(AB)`` or ``mag(ST)`` and flux densities speak for themselves.
+
+        Returns
+        -------
+        estimate : `~clustercnn.estimate.ClusterEstimate`
+            With the effective number of mocks behind each posterior in ``effective_sample_size``, and the flags "few mocks" where fewer
+            than 10 mocks agree with the photometry within its errors (at 99.9 %), "missing bands" and, without any, "no answer": that
+            posterior is the prior.
+
+        Raises
+        ------
+        TypeError
+            If a column has no unit.
+        `~astropy.units.UnitsError`
+            If its unit is neither a magnitude nor a flux density, or that of the errors does not fit.
+        ValueError
+            If columns are missing, errors negative, or magnitudes are codes for a missing measurement such as 99.999.
+        """
+        fluxes, errors = _read_photometry(table, self.bands, system)
+        width = PER_MAGNITUDE * self.least_width.value
+        meta = {"model": "stochastic integrated photometry", "bands": list(self.bands), "distance_mpc": float(self.distance.value)}
+        return self._mocks.estimate(len(fluxes), zip(fluxes, errors), draws, rng, meta, width)
+
+
+def _catalogue_space():
+    """Ages and extinctions of the paper's space, and the masses of catalogues."""
+    paper = ParameterSpace.paper()
+    return ParameterSpace([paper["age"], paper["a_v"], Parameter("mass", 100 * u.Msun, 1e6 * u.Msun, "log", 20)])
+
+
+def _read_photometry(table, bands, system):
+    """Fluxes of a table, 1 for a Vega magnitude of 0, and their errors: (n, band) both, NaN where there is no measurement."""
+    systems = {"vega": lambda band: 0.0, "ab": vega_to_ab, "st": vega_to_st}
+    if system not in systems:
+        raise ValueError(f"system must be one of {tuple(systems)}, not {system!r}")
+    names = [name for band in bands for name in (band, f"{band}_err")]
+    if missing := [name for name in names if name not in table.keys()]:
+        raise ValueError(f"table lacks the columns {missing}; of each band it needs the magnitude and its error: {names}")
+    columns = QTable({name: table[name] for name in names})
+    fluxes, errors = np.empty((2, len(columns), len(bands)))
+    for i, band in enumerate(bands):
+        values, error = (_quantity(columns[name], name) for name in (band, f"{band}_err"))
+        if isinstance(values, u.Magnitude) or values.unit.is_equivalent(u.mag):
+            _check_magnitudes(values.value, band)
+            relative = as_quantity(error, u.mag, f"{band}_err").value * PER_MAGNITUDE
+            if isinstance(values, u.Magnitude):
+                flux = _vega_flux(values.physical, band)
+            else:
+                flux = 10 ** (-0.4 * (values.to_value(u.mag) - systems[system](band)))
+            error = flux * relative
+        else:
+            flux, error = _vega_flux(values, band), _vega_flux(error, f"{band}_err", band)
+        if np.any(error < 0):
+            row = np.flatnonzero(error < 0)[0]
+            raise ValueError(f"{band}_err must not be negative, but row {row} is; give NaN or a mask where a band has no measurement")
+        measured = np.isfinite(flux) & np.isfinite(error)
+        fluxes[:, i], errors[:, i] = np.where(measured, flux, np.nan), np.where(measured, error, np.nan)
+    return fluxes, errors
+
+
+def _quantity(column, name):
+    """A column as a Quantity, NaN where it is masked."""
+    if not isinstance(column, u.Quantity):
+        raise TypeError(f"column {name} must be a Quantity such as [20.1, 21.3] * u.mag or [3.2, 1.1] * u.uJy; it has no unit")
+    return column.filled(np.nan) if hasattr(column, "filled") else column
+
+
+def _vega_flux(density, name, band=None):
+    """Flux densities in units of Vega's."""
+    band = name if band is None else band
+    try:
+        in_ab = density.to_value(u.AB, u.spectral_density(pivot_wavelength(band)))
+    except u.UnitConversionError:
+        raise u.UnitsError(
+            f"column {name} must be in magnitudes or a flux density such as uJy, not in '{density.unit}'"
+        ) from None
+    return in_ab * 10 ** (0.4 * vega_to_ab(band))
+
+
+def _check_magnitudes(values, band):
+    """Catalogues write 66.666, 99.999 or -999 for what they do not know."""
+    strange = np.flatnonzero((values > FAINTEST) | (values < BRIGHTEST))
+    if len(strange):
+        raise ValueError(
+            f"{band} of row {strange[0]} is {values[strange[0]]:g} mag: give NaN or a mask where a band has no measurement"
+        )
+
+
+class _Mocks:
+    """Parameters (n, d) and fluxes (n, m) of mocks, which are searched for those like a source."""
+
+    def __init__(self, space, coordinates, fluxes, effective):
+        if len(coordinates) < effective:
+            raise ValueError(f"effective must be at most the number of clusters in the library, {len(coordinates)}, "
+                             f"not {effective}; draw more samples")
+        self.space, self.fluxes, self.effective = space, fluxes, effective
+        # Coordinates with a normal prior, along which a regression cannot leave the box.
+        self.normal = ndtri(np.clip(space.to_unit(coordinates.astype(float)), EDGE, 1 - EDGE))
+        self._order = fluxes.argsort(axis=0)
+        self._sorted = np.take_along_axis(fluxes, self._order, axis=0)
+
+    def estimate(self, n, measured, draws, rng, meta, width=PER_MAGNITUDE * LEAST_WIDTH.value):
+        """The `ClusterEstimate` of n sources; ``measured`` yields the fluxes and errors of each."""
+        rng = np.random.default_rng(rng)
+        normal, numbers, flags = np.empty((n, draws, len(self.space))), np.empty(n), np.zeros(n, dtype=int)
+        for i, (flux, error) in enumerate(measured):
+            rows, weights, numbers[i], offsets = self.like(flux, error, width)
+            agree = np.sum((offsets**2).sum(axis=1) <= chdtri(max(offsets.shape[1], 1), UNLIKELY))
+            chosen = rng.choice(len(rows), draws, p=weights)
+            normal[i] = self.normal[rows[chosen]]
+            if agree >= FEW:
+                normal[i] -= offsets[chosen] @ _slopes(self.normal[rows], offsets, weights)
+            missing = np.isnan(flux)
+            flags[i] = (
+                FLAGS["few mocks"] * (agree < FEW) | FLAGS["missing bands"] * missing.any() | FLAGS["no answer"] * missing.all()
+            )
+        estimate = ClusterEstimate(self.space.from_unit(ndtr(normal)), self.space, flags=flags, meta=meta)
+        estimate.effective_sample_size = numbers
+        return estimate
+
+    def like(self, flux, error, width):
+        """
+        Indices of the mocks like a source, their weights, the effective number of these, and the mocks' offsets from it (n, m).
+
+        Fluxes are compared as arsinh(width flux / error) / width, along which the error, together with a scatter of the fraction
+        ``width`` of the flux, is 1 everywhere; NaN is not compared.
+        """
+        seen = np.flatnonzero(np.isfinite(flux))
+        if not len(seen):
+            n = len(self.fluxes)
+            return np.arange(n), np.full(n, 1 / n), float(n), np.empty((n, 0))
+        flux, error = flux[seen], error[seen]
+        softening = np.maximum(error, 1e-9 * np.abs(flux)) / width
+        place = np.arcsinh(flux / softening) / width
+        reach = REACH
+        while True:
+            low, high = (softening * np.sinh(np.clip(width * (place + side * reach), -600, 600)) for side in (-1, 1))
+            ends = np.array([self._sorted[:, band].searchsorted([*pair]) for band, *pair in zip(seen, low, high)])
+            best = np.argmin(ends[:, 1] - ends[:, 0])
+            rows = np.sort(self._order[slice(*ends[best]), seen[best]])
+            near = self.fluxes[rows][:, seen]
+            inside = ((near >= low) & (near <= high)).all(axis=1)
+            rows, near = rows[inside], near[inside]
+            everything = len(rows) == len(self.fluxes)
+            if len(rows) >= self.effective or everything:
+                offsets = np.arcsinh(near / softening) / width - place
+                distance = (offsets**2).sum(axis=1)
+                weights, number, widening = _weights(distance, self.effective)
+                needed = np.sqrt(distance.min() + REACH**2 * widening)
+                if reach >= needed or everything:
+                    return rows, weights, number, offsets
+                reach = min(needed, 2 * reach)
+            else:
+                reach *= 2
+
+
+def _slopes(values, offsets, weights):
+    """Slopes (m, d) of the weighted linear regression of values (n, d) on offsets (n, m)."""
+    values, centred = values - weights @ values, offsets - weights @ offsets
+    square = (centred.T * weights) @ centred
+    # the tiny ridge keeps directions without any scatter out
+    ridge = RIDGE * np.trace(square) / max(len(square), 1) * np.eye(len(square))
+    return np.linalg.solve(square + ridge, (centred.T * weights) @ values)
+
+
 def _weights(distance, effective):
-    """Weights exp(-distance / 2 t) that sum to 1, with the least t >= 1 of the effective number asked for, and that number."""
+    """Weights exp(-distance / 2 t) that sum to 1, with the least t >= 1 of the effective number asked for, that number, and t."""
     distance = distance - distance.min()
 
     def at(log_t):
@@ -163,10 +461,10 @@ def _weights(distance, effective):
 
     low, high = 0.0, 30.0
     weights, number = at(low)
-    if number < effective:
-        while high - low > 0.01:
-            middle = (low + high) / 2
-            weights, number = at(middle)
-            low, high = (middle, high) if number < effective else (low, middle)
-        weights, number = at(high)
-    return weights, number
+    if number >= effective:
+        return weights, number, 1.0
+    while high - low > 0.01:
+        middle = (low + high) / 2
+        weights, number = at(middle)
+        low, high = (middle, high) if number < effective else (low, middle)
+    return *at(high), np.exp(high)

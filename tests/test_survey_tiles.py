@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.nddata import NDData
-from astropy.table import QTable
 from fake_net import BANDS, SHAPE, Net, finder, sources_and_pixels, wcs, write_fits
 
 from clustercnn.images import MultiBandImage

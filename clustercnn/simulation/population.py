@@ -93,6 +93,17 @@ class StarTables:
         stars = np.concatenate([self.mass[..., None], self.luminosity], axis=-1).reshape(-1, 1 + n_bands)
         self._stars = torch.from_numpy(stars).to(device, torch.float32)
 
+    def check_ages(self, age):
+        """ValueError if there are no isochrones for the range of the `~clustercnn.parameters.Parameter` ``age``."""
+        log_ages = self.log_ages
+        youngest, oldest = (10 ** (1.5 * end - 0.5 * inner) for end, inner in (log_ages[[0, 1]], log_ages[[-1, -2]]))
+        lower, upper = age.lower.to_value("yr"), age.upper.to_value("yr")
+        if lower < youngest * (1 - 1e-6) or upper > oldest * (1 + 1e-6):
+            raise ValueError(
+                f"space must keep to the ages of the isochrones, {youngest / 1e6:.4g} to {oldest / 1e6:.5g} Myr, "
+                f"but has {lower / 1e6:.4g} to {upper / 1e6:.5g} Myr"
+            )
+
     def nearest_age(self, log_age):
         """Index of the grid age (log10 yr) next to ``log_age``."""
         return np.abs(self.log_ages - np.asarray(log_age)[..., None]).argmin(axis=-1)

@@ -106,14 +106,7 @@ class ClusterScenes:
         self.space = space
         self.device = torch.device(device)
         self.tables = StarTables(instrument.passbands, metallicity, isochrones, imf, device)
-        log_ages = self.tables.log_ages
-        youngest, oldest = (10 ** (1.5 * end - 0.5 * inner) for end, inner in (log_ages[[0, 1]], log_ages[[-1, -2]]))
-        lower, upper = (age.to_value("yr") for age in (space["age"].lower, space["age"].upper))
-        if lower < youngest * (1 - 1e-6) or upper > oldest * (1 + 1e-6):
-            raise ValueError(
-                f"space must keep to the ages of the isochrones, {youngest / 1e6:.4g} to {oldest / 1e6:.5g} Myr, "
-                f"but has {lower / 1e6:.4g} to {upper / 1e6:.5g} Myr"
-            )
+        self.tables.check_ages(space["age"])
         self.rates = rates
         self.extinction = band_extinction(instrument.passbands, r_v)
         self.pixel_scale = instrument.pixel_scale.to_value("arcsec / pix")

@@ -1,0 +1,231 @@
+# Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
+"""
+The classical peer for catalogues: its library is the light of clusters drawn star by star, and its posteriors are honest.
+"""
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.table import Column, MaskedColumn, QTable, Table
+from scipy.special import ndtr
+from scipy.stats import ks_2samp
+
+from clustercnn.calibration import coverage, rank_histogram
+from clustercnn.estimate import FLAGS
+from clustercnn.parameters import Parameter, ParameterSpace
+from clustercnn.photometric_inference import PER_MAGNITUDE, StochasticMagnitudes, _Mocks, _read_photometry
+from clustercnn.simulation import SyntheticCluster
+from clustercnn.stellar import pivot_wavelength, vega_to_ab, vega_to_st
+
+BANDS = "F336W", "F438W", "F814W"
+DISTANCE = 4.5 * u.Mpc
+ERROR = 0.1  # mag
+LINE = ParameterSpace([Parameter("flux", -20 * u.one, 20 * u.one, "linear")])
+
+
+@pytest.fixture(name="peer", scope="module")
+def fixture_peer():
+    return StochasticMagnitudes(BANDS, distance=DISTANCE, samples=10_000, rng=1)
+
+
+@pytest.fixture(name="others", scope="module")
+def fixture_others():
+    """Other clusters of the same prior."""
+    return StochasticMagnitudes(BANDS, distance=DISTANCE, samples=512, rng=2)
+
+
+def catalogue(magnitudes, error=ERROR, unit=u.mag):
+    table = QTable()
+    for band, values in zip(BANDS, np.transpose(magnitudes)):
+        table[band] = values * unit
+        table[f"{band}_err"] = np.full(len(values), error) * u.mag
+    return table
+
+
+def observed(others, rng, error=ERROR):
+    """Noisy magnitudes of the others, each cluster once, and their parameters."""
+    rows = np.arange(512) + 512 * rng.integers(10, size=512)
+    flux = others._mocks.fluxes[rows]
+    # the errors stated, and those that least_width stands for
+    flux = flux * (1 + PER_MAGNITUDE * np.hypot(error, 0.05) * rng.standard_normal(flux.shape))
+    return -2.5 * np.log10(flux), others.space.from_unit(ndtr(others._mocks.normal[rows]))
+
+
+def test_library_is_the_light_of_clusters():
+    """Against clusters with all their stars, of one age, mass and A_V."""
+    narrow = ParameterSpace([Parameter("age", 99.9 * u.Myr, 100.1 * u.Myr), Parameter("a_v", 0.999 * u.mag, 1.001 * u.mag, "linear"),
+                             Parameter("mass", 999 * u.Msun, 1001 * u.Msun)])
+    library = StochasticMagnitudes(BANDS, narrow, distance=DISTANCE, samples=2000, rng=3)
+    mocks = -2.5 * np.log10(library._mocks.fluxes[:2000])
+    clusters = [SyntheticCluster(1000 * u.Msun, 100 * u.Myr, 1 * u.pc, 1 * u.mag, distance=DISTANCE, bands=BANDS, rng=i) for i in range(200)]
+    stars = np.array([[cluster.magnitude(band).value for band in BANDS] for cluster in clusters])
+    for i in range(3):
+        assert ks_2samp(mocks[:, i], stars[:, i]).pvalue > 0.01
+    assert ks_2samp(mocks[:, 1] - mocks[:, 2], stars[:, 1] - stars[:, 2]).pvalue > 0.01
+
+
+def test_library_fills_the_prior(peer):
+    unit = ndtr(peer._mocks.normal)
+    assert unit.shape == (100_000, 3) and unit.min() >= 0 and unit.max() <= 1
+    # 10,000 clusters, each behind ten screens, one in each tenth of the range of A_V
+    for i in range(3):
+        assert np.histogram(unit[:, i], 10, (0, 1))[0] == pytest.approx(10_000, abs=4 * np.sqrt(10 * 9000))
+    assert (np.histogram(unit[:, 1], 10, (0, 1))[0] == 10_000).all()
+
+
+def test_posteriors_are_calibrated(peer, others):
+    rng = np.random.default_rng(5)
+    magnitudes, truth = observed(others, rng)
+    estimate = peer.predict(catalogue(magnitudes), rng=6)
+    values = peer.space.from_coordinates(truth)
+    assert (np.abs(coverage(estimate, values)["deviation"]) < 3.5).all()
+    for i in range(3):
+        ranks = rank_histogram(estimate.draws[:, :, i], truth[:, i].astype(np.float32), bins=8, level=0.9999)
+        assert ((ranks["count"] >= ranks["low"]) & (ranks["count"] <= ranks["high"])).all()
+    assert np.mean(estimate.flags & FLAGS["few mocks"] > 0) < 0.02
+    # they know something: the prior's 1.48 MAD are 1.3 dex, 1.1 mag and 1.5 dex
+    scatter = 1.4826 * np.median(np.abs(np.median(estimate.draws, axis=1) - truth), axis=0)
+    assert (scatter < [0.5, 0.7, 0.5]).all()
+
+
+def test_search_finds_what_comparing_all_finds(peer):
+    """Mocks that the search leaves out have no weight to speak of."""
+    mocks = _Mocks(peer.space, peer.space.from_unit(ndtr(peer._mocks.normal[::5])), peer._mocks.fluxes[::5], 50)
+    rng = np.random.default_rng(7)
+    for row in rng.choice(len(mocks.fluxes), 20):
+        flux = mocks.fluxes[row] * (1 + 0.1 * rng.standard_normal(3))
+        for error in (0.001 * flux, 0.2 * flux):
+            width = 0.046
+            rows, weights, number, _ = mocks.like(flux, error, width)
+            softening = error / width
+            distance = (((np.arcsinh(mocks.fluxes / softening) - np.arcsinh(flux / softening)) / width) ** 2).sum(axis=1)
+            widening = max(1.0, np.ptp(distance[rows]) / max(-2 * np.log(weights.min() / weights.max()), 1e-9))
+            expected = np.exp(-0.5 * (distance - distance.min()) / widening)
+            expected /= expected.sum()
+            found = np.zeros_like(expected)
+            found[rows] = weights
+            assert np.abs(found - expected).sum() < 1e-3
+            assert number == pytest.approx(1 / (expected**2).sum(), rel=1e-3) and number > 49.5
+
+
+def test_faint_fluxes_are_compared_as_fluxes():
+    """Where the error is large the kernel is a Gaussian of the flux, negative ones too."""
+    fluxes = np.linspace(-10, 10, 2001)[:, None]
+    rows, weights, _, _ = _Mocks(LINE, fluxes, fluxes, 10).like(np.array([-1.0]), np.array([1.0]), 0.02)
+    found = fluxes[rows, 0]
+    assert (weights * found).sum() == pytest.approx(-1, abs=0.01)
+    assert np.sqrt((weights * (found + 1) ** 2).sum()) == pytest.approx(1, abs=0.01)
+
+
+def test_bright_fluxes_have_the_error_convolved_with_the_least_width():
+    fluxes = np.exp(np.linspace(-1, 1, 20_001))[:, None]
+    for relative in (1e-6, 0.05):
+        rows, weights, _, _ = _Mocks(LINE, fluxes, fluxes, 10).like(np.array([1.0]), np.array([relative]), 0.05)
+        logarithm = np.log(fluxes[rows, 0])
+        assert np.sqrt((weights * logarithm**2).sum()) == pytest.approx(np.hypot(relative, 0.05), rel=0.02)
+
+
+def test_missing_bands_are_not_used(peer, others):
+    magnitudes, _ = observed(others, np.random.default_rng(8))
+    table = catalogue(magnitudes[:4])
+    reference = peer.predict(table)
+    assert (reference.flags == 0).all()
+    table["F336W"][1] = np.nan
+    table["F336W_err"][2] = np.nan
+    for name in BANDS:
+        table[name][3] = np.nan
+    estimate = peer.predict(table)
+    lost = FLAGS["missing bands"]
+    assert estimate.flags.tolist() == [0, lost, lost, lost | FLAGS["no answer"]]
+    np.testing.assert_array_equal(estimate.draws[0], reference.draws[0])
+    # without a band less is known, without any nothing: the prior
+    assert estimate.effective_sample_size[1] > reference.effective_sample_size[1]
+    assert estimate.effective_sample_size[3] == 100_000
+    prior = peer.space.to_unit(estimate.draws[3])
+    assert prior.mean(axis=0) == pytest.approx(0.5, abs=4 / np.sqrt(12 * 200))
+    # a masked value is like NaN, in an ordinary table too
+    plain = Table({name: MaskedColumn(table[name].value, mask=np.isnan(table[name].value), unit="mag") for name in table.colnames})
+    plain["F336W"].data.data[1] = 66.666
+    plain["note"] = "other columns are ignored"
+    np.testing.assert_array_equal(peer.predict(plain).draws, estimate.draws)
+    # another instance with the two bands alone says the same of the likelihood
+    fluxes, errors = _read_photometry(table, BANDS, "vega")
+    assert np.isnan(fluxes[1:3, 0]).all() and np.isnan(errors[3]).all() and np.isfinite(fluxes[1, 1:]).all()
+
+
+def test_magnitude_systems_and_fluxes(peer, others):
+    magnitudes, _ = observed(others, np.random.default_rng(9))
+    table = catalogue(magnitudes[:3])
+    expected = _read_photometry(table, BANDS, "vega")
+    for system, offset, unit in (("ab", vega_to_ab, u.ABmag), ("st", vega_to_st, u.STmag)):
+        shifted = magnitudes[:3] + np.array([offset(band) for band in BANDS])
+        for found in (_read_photometry(catalogue(shifted), BANDS, system), _read_photometry(catalogue(shifted, unit=unit), BANDS, "vega")):
+            np.testing.assert_allclose(found, expected, rtol=3e-3)
+    fluxes = QTable()
+    for i, band in enumerate(BANDS):
+        in_jy = (magnitudes[:3, i] + vega_to_ab(band)) * u.ABmag
+        fluxes[band] = in_jy.to(u.uJy)
+        fluxes[f"{band}_err"] = (fluxes[band] * PER_MAGNITUDE * ERROR).to(
+            u.erg / u.s / u.cm**2 / u.AA, u.spectral_density(pivot_wavelength(band)))
+    np.testing.assert_allclose(_read_photometry(fluxes, BANDS, "vega"), expected, rtol=3e-3)
+    assert u.allclose(peer.predict(fluxes).mass, peer.predict(table).mass, rtol=0.1)
+    # a flux may be negative, where there is nothing to see
+    fluxes["F336W"][0] = -fluxes["F336W_err"][0].to(u.uJy, u.spectral_density(pivot_wavelength("F336W")))
+    assert np.isfinite(peer.predict(fluxes).draws).all()
+    backwards = QTable({name: column.astype(">f8") for name, column in zip(table.colnames, table.itercols())})
+    np.testing.assert_array_equal(_read_photometry(backwards, BANDS, "vega"), expected)
+
+
+def test_what_no_cluster_looks_like_is_flagged(peer, others):
+    magnitudes, _ = observed(others, np.random.default_rng(10))
+    strange = np.vstack([magnitudes[:1], [[25.0, 18.0, 25.0]]])
+    estimate = peer.predict(catalogue(strange))
+    assert (estimate.flags & FLAGS["few mocks"] > 0).tolist() == [False, True]
+    assert (estimate.effective_sample_size > 49).all()
+
+
+def test_same_seed_same_draws_and_empty_tables(peer, others):
+    table = catalogue(observed(others, np.random.default_rng(11))[0][:2])
+    np.testing.assert_array_equal(peer.predict(table, rng=3).draws, peer.predict(table, rng=3).draws)
+    assert len(peer.predict(table[:0])) == 0
+
+
+def test_errors_of_tables(peer):
+    table = catalogue([[20.0, 21.0, 20.5]] * 3)
+    with pytest.raises(ValueError, match=r"table lacks the columns \['F438W', 'F814W_err'\]"):
+        peer.predict({name: table[name] for name in table.colnames if name not in ("F438W", "F814W_err")})
+    with pytest.raises(TypeError, match="column F336W must be a Quantity such as"):
+        peer.predict({**{name: table[name] for name in table.colnames}, "F336W": Column([20.0, 20.0, 20.0])})
+    for name, values, message in (
+        ("F438W", [20, 21, 22] * u.m, "column F438W must be in magnitudes or a flux density such as uJy, not in 'm'"),
+        ("F438W_err", [1, 1, 1] * u.uJy, "F438W_err must have a unit that converts to 'mag', not 'uJy'"),
+    ):
+        with pytest.raises(u.UnitsError, match=message):
+            peer.predict({**{column: table[column] for column in table.colnames}, name: values})
+    with pytest.raises(ValueError, match="system must be one of"):
+        peer.predict(table, system="Vega0")
+    table["F438W_err"][2] = -0.1 * u.mag
+    with pytest.raises(ValueError, match="F438W_err must not be negative, but row 2 is"):
+        peer.predict(table)
+    for code in (99.999, 66.666, -999.0):
+        table["F438W"][1] = code * u.mag
+        with pytest.raises(ValueError, match=f"F438W of row 1 is {code:g} mag: give NaN or a mask"):
+            peer.predict(table)
+
+
+def test_errors_of_libraries():
+    space = ParameterSpace.paper()
+    for bands, settings, message in (
+        (BANDS, {"space": space}, "space must have the parameters age, a_v and mass"),
+        ((), {}, "bands must be one or more"),
+        (("F438W", "WFC3_UVIS_F438W"), {}, "bands must be one or more different ones"),
+        (("F439X",), {}, "unknown passband 'F439X'"),
+        (BANDS, {"samples": 4}, "effective must be at most"),
+        (BANDS, {"samples": 0}, "samples and effective must be at least 1"),
+        (BANDS, {"least_width": 0 * u.mag}, "least_width must be one positive number"),
+        (BANDS, {"space": ParameterSpace([Parameter("age", 1 * u.Myr, 10 * u.Myr), *space.parameters[1:3]])}, "ages of the isochrones"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            StochasticMagnitudes(bands, distance=DISTANCE, **settings)
+    with pytest.raises(TypeError, match="distance must be a Quantity"):
+        StochasticMagnitudes(BANDS, distance=4.5)
