@@ -16,7 +16,7 @@ from astropy.nddata import NDData
 from fake_net import BANDS, SHAPE, Net, finder, sources_and_pixels, wcs, write_fits
 
 from clustercnn.images import MultiBandImage
-from clustercnn.survey import NetworkFinder, find_clusters, make_catalog, mosaic
+from clustercnn.survey import NetworkFinder, find_clusters, make_catalog
 
 UNIT = u.electron / u.s
 
@@ -113,7 +113,7 @@ RUN = """
 import json, sys
 from pathlib import Path
 from fake_net import BANDS, Net, finder
-from clustercnn.survey import make_catalog, mosaic
+from clustercnn.survey import make_catalog
 mosaic.CHUNK = 5
 folder, checkpoint, out = sys.argv[1:]
 paths = {band: Path(folder) / f"{band}.fits" for band in BANDS}
