@@ -20,7 +20,7 @@ BATCH = 256
 DRAWS = 500  # 200 make the 68 % intervals of a perfect posterior hold 67.3 %
 SEED = 20_250  # of draws and augmentations
 BEYOND = 2.0  # standard errors: a temperature nearer to 1 stays 1
-COLDEST, HOTTEST = 0.5, 2.0
+COLDEST, HOTTEST = 0.2, 5.0
 
 
 def calibrate_module(module, space, stream, samples, first, device, progress):
