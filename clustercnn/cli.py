@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units as u
+from astropy.io.registry import IORegistryError
 
 from clustercnn import __version__
 
@@ -22,6 +23,7 @@ CALIBRATION = 0xCA11B  # goes with the seed of mocks that calibrate
 CALIBRATION_SAMPLES = 20_000
 # Even odds where one candidate in a hundred is a cluster: `ClusterEstimate.p_cluster_at`(0.01) = 0.5.
 P_CLUSTER = 0.99
+STATUS = "exit status:  0 done; 1 an error, told in one line; 2 words that are not understood; 130 stopped by Ctrl-C"
 
 
 def main(argv=None):
@@ -56,30 +58,45 @@ def main(argv=None):
     except KeyboardInterrupt as stop:
         print(f"clustercnn: stopped {stop}".rstrip(), file=sys.stderr)
         return 130
-    except (ImportError, OSError, TypeError, ValueError) as error:
+    except (ImportError, IORegistryError, OSError, TypeError, ValueError, u.UnitsError) as error:
         print(f"clustercnn {arguments.verb}: {error}", file=sys.stderr)
         return 1
     return 0
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Help with the defaults, where there are any, and the example on a line of its own."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 def _parser():
-    parser = argparse.ArgumentParser(prog="clustercnn", description="Star cluster parameters from the pixels of images.")
+    parser = argparse.ArgumentParser(prog="clustercnn", description="Star cluster parameters from the pixels of images.",
+                                     epilog=STATUS)
     parser.add_argument("--version", action="version", version=f"clustercnn {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     def verb(run, example, text):
         name = run.__name__.strip("_")
-        added = verbs.add_parser(name, help=text, description=f"{text}.", epilog=f"example:  clustercnn {name} {example}",
-                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        added = verbs.add_parser(name, help=text, description=f"{text}.", formatter_class=_Help,
+                                 epilog=f"example:  clustercnn {name} {example}\n\n{STATUS}")
         added.set_defaults(run=run)
         return added
 
     quickstart = verb(_quickstart, "--out quickstart", "go from a synthetic galaxy to a catalogue and a picture")
     _add_field(quickstart, "quickstart")
     _add_model(quickstart)
+    _add_device(quickstart)
 
     simulate = verb(_simulate, "--out field --clusters 100 --seed 7", "make images of a synthetic galaxy with clusters")
     _add_field(simulate, "field")
+
+    init = verb(_init, "run.toml F336W=u.fits F438W=b.fits F814W=i.fits --distance 7.2",
+                "write the file that trains a network for your galaxy, with what the images tell filled in")
+    init.add_argument("file", type=Path, help="TOML file to write")
+    _add_images(init)
+    init.add_argument("--distance", type=float, help="of the galaxy, Mpc")
 
     train = verb(_train, "--config configs/m83.toml --out m83.safetensors", "train a network on simulated clusters")
     train.add_argument("--config", type=Path, required=True, help="TOML file that says what to train on what")
@@ -93,10 +110,11 @@ def _parser():
 
     predict = verb(_predict, "F336W=u.fits F438W=b.fits F814W=i.fits --out catalog.ecsv", "make a catalogue of your images")
     _add_images(predict)
+    _add_config(predict)
     predict.add_argument("--out", type=Path, default=Path("catalog.ecsv"), help="catalogue, in any format that astropy writes")
     predict.add_argument("--positions", type=Path, help="table with x_centroid, y_centroid; default: find candidates")
     predict.add_argument("--draws", type=int, default=200, help="posterior draws per source")
-    predict.add_argument("--instrument", help="name of a preset, for images that are not in electron/s")
+    predict.add_argument("--instrument", help="name of a preset; needed for images that are not in electron/s")
     predict.add_argument("--distance", type=float, help="of the galaxy, Mpc; checked against the network's")
     _add_model(predict)
     _add_seed(predict)
@@ -105,15 +123,30 @@ def _parser():
     inject = verb(_inject, "F336W=u.fits F438W=b.fits F814W=i.fits --clusters 100 --out mock",
                   "put synthetic clusters into your images")
     _add_images(inject)
+    _add_config(inject)
     inject.add_argument("--out", type=Path, default=Path("injected"), help="folder for images.fits and truth.ecsv")
     inject.add_argument("--clusters", type=int, default=100, help="how many")
-    inject.add_argument("--instrument", default=INSTRUMENT, help="name of a preset")
-    inject.add_argument("--distance", type=float, default=DISTANCE.value, help="of the galaxy, Mpc")
+    inject.add_argument("--instrument", help=f"name of a preset; default: {INSTRUMENT}")
+    inject.add_argument("--distance", type=float, help=f"of the galaxy, Mpc; default: {DISTANCE.value}")
     _add_seed(inject)
+
+    validate = verb(_validate, "--config run.toml --model mine.safetensors --clusters 300 --out validation",
+                    "try a network on clusters that are put into your images")
+    _add_images(validate)
+    _add_config(validate)
+    validate.add_argument("--out", type=Path, default=Path("validation"),
+                          help="folder for images.fits, truth.ecsv, catalog.ecsv and coverage.ecsv")
+    validate.add_argument("--clusters", type=int, default=100, help="how many")
+    validate.add_argument("--instrument", help=f"name of a preset; default: {INSTRUMENT}")
+    validate.add_argument("--distance", type=float, help=f"of the galaxy, Mpc; default: {DISTANCE.value}")
+    _add_model(validate)
+    _add_seed(validate)
+    _add_device(validate)
 
     calibrate = verb(_calibrate, "--model m83.safetensors --out m83.safetensors", "check and calibrate a network on fresh mocks")
     calibrate.add_argument("--samples", type=int, default=CALIBRATION_SAMPLES, help="mocks, of which half are clusters")
     calibrate.add_argument("--out", type=Path, help="model file for the network with its calibration; default: only print it")
+    calibrate.add_argument("--config", type=Path, help="file that the network was trained by, for its PSFs and its mosaic")
     _add_model(calibrate)
     _add_seed(calibrate)
     _add_device(calibrate)
@@ -136,7 +169,11 @@ def _add_model(parser):
 
 
 def _add_images(parser):
-    parser.add_argument("images", nargs="+", metavar="BAND=FITS", help="a FITS image for each band, all on one pixel grid")
+    parser.add_argument("images", nargs="*", metavar="BAND=FITS", help="a FITS image for each band, all on one pixel grid")
+
+
+def _add_config(parser):
+    parser.add_argument("--config", type=Path, help="file of init that says what the images are, instead of BAND=FITS")
 
 
 def _add_field(parser, out):
@@ -154,23 +191,30 @@ def _quickstart(arguments):
     import matplotlib
 
     matplotlib.use("agg")  # a picture in a file needs no screen
-    from clustercnn.matching import match_positions
     from clustercnn.plotting import plot_overview
     from clustercnn.survey import make_catalog
 
     net = _network(arguments.model)
     result = _field(arguments)
     images, truth = result.images, result.truth
-    catalog = make_catalog(images, net, rng=arguments.seed, progress=True)
-    pairs = match_positions(truth, catalog, 2 * u.pix)
-    catalog["truth_id"] = -1
-    catalog["truth_id"][pairs["second"]] = truth["id"][pairs["first"]]
+    catalog = make_catalog(images, net, rng=arguments.seed, device=arguments.device, progress=True)
+    pairs = _matched(truth, catalog)
     _write(catalog, arguments.out / "catalog.ecsv")
-    estimate = net.predict(images, catalog[pairs["second"]], draws=2000, rng=arguments.seed, nan="mask")
+    estimate = net.predict(images, catalog[pairs["second"]], draws=2000, rng=arguments.seed, device=arguments.device, nan="mask")
     figure = plot_overview(images, truth, catalog, pairs, estimate, p_min=P_CLUSTER)
     figure.savefig(arguments.out / "quickstart.png", dpi=150)
     _summarize(truth, catalog, pairs)
     print(f"\nall in {arguments.out}: images.fits, truth.ecsv, catalog.ecsv, quickstart.png")
+
+
+def _matched(truth, catalog):
+    """Pairs of injected clusters and candidates; the catalogue gets the column ``truth_id``, -1 where there is none."""
+    from clustercnn.matching import match_positions
+
+    pairs = match_positions(truth, catalog, 2 * u.pix)
+    catalog["truth_id"] = -1
+    catalog["truth_id"][pairs["second"]] = truth["id"][pairs["first"]]
+    return pairs
 
 
 def _summarize(truth, catalog, pairs):
@@ -198,21 +242,23 @@ def _field(arguments):
     from clustercnn.instruments import Instrument
     from clustercnn.parameters import ParameterSpace
     from clustercnn.simulation import GalaxyDisc
+    from clustercnn.training_run import Observation
 
     shape, clusters, galaxy = np.random.default_rng(arguments.seed).spawn(3)
     instrument = Instrument.from_name(INSTRUMENT)
     disc = GalaxyDisc(instrument, 21.5 * u.mag / u.arcsec**2, 1.5, 0.3 * u.mag, distance=DISTANCE)
     images = disc.observe(tuple(arguments.shape), rng=galaxy)
-    return _injected(images, instrument, DISTANCE, ParameterSpace.paper(), arguments, clusters)
+    return _injected(Observation(instrument, DISTANCE, images=images), ParameterSpace.paper(), arguments, clusters)
 
 
-def _injected(images, instrument, distance, space, arguments, rng):
+def _injected(data, space, arguments, rng):
     """Clusters drawn from a space, put into images at random places, and both written to the folder ``out``."""
     from clustercnn.simulation import ClusterInjector
 
-    positions = _places(images.shape, arguments.clusters, rng)
+    injector = ClusterInjector(data.images, instrument=data.instrument, psf=data.psf, distance=data.distance)
+    positions = _places(data.images, arguments.clusters, rng)
     clusters = space.sample(arguments.clusters, rng=rng)
-    result = ClusterInjector(images, instrument=instrument).inject(clusters, positions, rng, distance=distance, progress=True)
+    result = injector.inject(clusters, positions, rng, progress=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     result.images.write(arguments.out / "images.fits", overwrite=True)
     _write(result.truth, arguments.out / "truth.ecsv")
@@ -220,21 +266,43 @@ def _injected(images, instrument, distance, space, arguments, rng):
     return result
 
 
-def _places(shape, n, rng, border=32, apart=24):
-    """``n`` random positions (x, y), a border away from the edges and, where there is room, apart from one another."""
+def _places(images, n, rng, border=32, apart=24):
+    """``n`` random positions (x, y) whose surroundings, up to a border, are on the image and hold data; apart from one another."""
     if n < 1:
         raise ValueError(f"--clusters must be at least 1, not {n}")
-    size = np.array(shape[::-1])
+    size = np.array(images.shape[::-1])
     if (size <= 2 * border).any():
         raise ValueError(f"images must be larger than {2 * border} x {2 * border} pixels, not {size[0]} x {size[1]}")
     places = np.empty((0, 2))
     for _ in range(100 * n):
         place = rng.uniform(border, size - border)
-        if (np.hypot(*(places - place).T) > apart).all():
+        if (np.hypot(*(places - place).T) > apart).all() and _whole(images, place, 2 * border):
             places = np.vstack([places, place])
         if len(places) == n:
             return places
-    raise ValueError(f"{n} clusters do not fit into {size[0]} x {size[1]} pixels, {apart} pixels apart")
+    raise ValueError(f"{n} clusters do not fit into {size[0]} x {size[1]} pixels, {apart} pixels apart and where all is whole")
+
+
+def _whole(images, place, side):
+    """Whether no pixel of a square is masked, NaN, or 0 in all bands, as drizzling leaves what was not exposed."""
+    (stamp,) = images.cutouts([place], (side, side), unit=None, nan="mask").value
+    return not (np.isnan(stamp).any() or (stamp == 0).all(axis=0).any())
+
+
+def _init(arguments):
+    from clustercnn.files import whole_file
+    from clustercnn.parameters import positive_quantity
+    from clustercnn.run_template import run_template
+
+    if arguments.file.exists():
+        raise ValueError(f"{arguments.file} is there already: delete it, or take another name")
+    distance = None if arguments.distance is None else positive_quantity(arguments.distance * u.Mpc, u.Mpc, "--distance")
+    text, complaint = run_template(arguments.file, _paths(arguments.images), distance)
+    with whole_file(arguments.file) as partial:
+        partial.write_text(text)
+    if complaint:
+        print(f"the images do not tell all: {complaint}", file=sys.stderr)
+    print(f"{arguments.file}: look it through, then  clustercnn train --config {arguments.file}")
 
 
 def _train(arguments):
@@ -253,7 +321,8 @@ def _train(arguments):
     run.net.save(arguments.out, extra={"config": arguments.config.read_text()})
     _write(history, arguments.out.with_suffix(".history.ecsv"))
     if arguments.calibration:
-        _fresh_calibration(run.net, arguments.calibration, 1, device)
+        mosaic = run.stream.background if run.stream.background.noisy else None
+        _fresh_calibration(run.net, arguments.calibration, 1, device, run.stream.psf, mosaic)
         run.net.save(arguments.out)
     print(f"{run.net}\nin {arguments.out}")
 
@@ -261,41 +330,60 @@ def _train(arguments):
 def _predict(arguments):
     from astropy.table import QTable
 
-    from clustercnn.instruments import Instrument
     from clustercnn.survey import make_catalog
 
     positions = QTable.read(arguments.positions) if arguments.positions else None
-    instrument = Instrument.from_name(arguments.instrument) if arguments.instrument else None
-    distance = arguments.distance * u.Mpc if arguments.distance else None
+    data = _data(arguments)
     net = _network(arguments.model)
-    catalog = make_catalog(_images(arguments.images), net, positions=positions, draws=arguments.draws, rng=arguments.seed,
-                           device=arguments.device, instrument=instrument, distance=distance, progress=True)
+    catalog = make_catalog(data.images, net, positions=positions, draws=arguments.draws, rng=arguments.seed,
+                           device=arguments.device, instrument=data.instrument, distance=data.distance, progress=True)
     _write(catalog, arguments.out)
     print(f"{len(catalog)} sources in {arguments.out}, {np.sum(catalog['p_cluster'] >= P_CLUSTER)} of them "
           f"with p_cluster >= {P_CLUSTER:g}")
 
 
 def _inject(arguments):
-    from clustercnn.instruments import Instrument
     from clustercnn.parameters import ParameterSpace
 
-    _injected(_images(arguments.images), Instrument.from_name(arguments.instrument), arguments.distance * u.Mpc,
-              ParameterSpace.paper(), arguments, np.random.default_rng(arguments.seed))
+    _injected(_data(arguments, INSTRUMENT, DISTANCE), ParameterSpace.paper(), arguments, np.random.default_rng(arguments.seed))
+
+
+def _validate(arguments):
+    """Inject, find, infer; are the clusters found, and do the intervals hold the truth?"""
+    from clustercnn.calibration import coverage
+    from clustercnn.survey import make_catalog
+
+    data, net = _data(arguments, INSTRUMENT, DISTANCE), _network(arguments.model)
+    result = _injected(data, net.space, arguments, np.random.default_rng(arguments.seed))
+    keywords = {"rng": arguments.seed, "device": arguments.device, "instrument": data.instrument, "distance": data.distance,
+                "progress": True}
+    catalog = make_catalog(result.images, net, **keywords)
+    pairs = _matched(result.truth, catalog)
+    _write(catalog, arguments.out / "catalog.ecsv")
+    _summarize(result.truth, catalog, pairs)
+    # at the true places: posteriors promise their coverage for all clusters of the prior, not for those that were easy to find
+    table = coverage(net.predict(result.images, result.truth, nan="mask", **keywords), result.truth)
+    _write(table, arguments.out / "coverage.ecsv")
+    for column in table.itercols():
+        column.info.format = ".3f" if column.dtype.kind == "f" else None
+    print(f"\nAt the places of all {len(result.truth)} clusters\n" + "\n".join(table.pformat(max_lines=-1)))
 
 
 def _calibrate(arguments):
     from clustercnn.network import calibration_text
+    from clustercnn.training_run import Observation, read_mosaic
 
     net = _network(arguments.model)
-    _fresh_calibration(net, arguments.samples, arguments.seed, arguments.device)
+    psf, mosaic = (Observation.read(arguments.config).psf, read_mosaic(arguments.config)) if arguments.config else (None, None)
+    _fresh_calibration(net, arguments.samples, arguments.seed, arguments.device, psf, mosaic)
     print(f"{net}\n\n{calibration_text(net.calibration)}")
     if arguments.out is not None:
         net.save(arguments.out)
         print(f"\nin {arguments.out}")
 
 
-def _fresh_calibration(net, samples, seed, device):
-    """Calibrate a network on mocks like those of its training, in front of other discs."""
+def _fresh_calibration(net, samples, seed, device, psf=None, background=None):
+    """Calibrate a network on mocks like those of its training, in front of other discs or of the same mosaic."""
     from clustercnn.instruments import Instrument
     from clustercnn.simulation import BackgroundFields, MockStream
 
@@ -303,9 +391,10 @@ def _fresh_calibration(net, samples, seed, device):
     instrument, distance = Instrument.from_dict(contract["instrument"]), contract["distance_mpc"] * u.Mpc
     # the training may have had the same seed, but not this sequence
     fields, mocks = np.random.SeedSequence([seed, CALIBRATION]).spawn(2)
-    background = BackgroundFields.discs(instrument, n_fields=16, rng=fields, distance=distance)
+    if background is None:
+        background = BackgroundFields.discs(instrument, n_fields=16, rng=fields, distance=distance, psf=psf)
     # equal odds, as the class probability promises them
-    stream = MockStream(net.space, instrument, background=background, distance=distance, rng=mocks, positive_fraction=0.5,
+    stream = MockStream(net.space, instrument, psf=psf, background=background, distance=distance, rng=mocks, positive_fraction=0.5,
                         negatives=contract.get("negatives"), depth_scatter=contract.get("depth_scatter", 0.0),
                         noise_correlation=contract.get("noise_correlation", 0.0))
     net.calibrate(stream, samples, device=device)
@@ -337,17 +426,36 @@ def _network(model):
     return ClusterNet.load(model) if Path(model).is_file() else ClusterNet.from_pretrained(model)
 
 
-def _images(words):
-    """Images of the words ``BAND=FITS``."""
+def _data(arguments, instrument=None, distance=None):
+    """What ``--config`` says of the images; or the words of the command line and what goes without saying."""
     from clustercnn.images import MultiBandImage
+    from clustercnn.instruments import Instrument
+    from clustercnn.training_run import Observation
 
+    if arguments.config is None:
+        paths = _paths(arguments.images)
+        if not paths:
+            raise ValueError("images must be given as BAND=FITS, such as F438W=f438w.fits, or with --config and a file of init")
+        name = arguments.instrument or instrument
+        distance = distance if arguments.distance is None else arguments.distance * u.Mpc
+        return Observation(name and Instrument.from_name(name), distance, images=MultiBandImage.read(paths))
+    if arguments.images or arguments.instrument or arguments.distance is not None:
+        raise ValueError("with --config there can be no BAND=FITS, --instrument and --distance: the file says what they are")
+    data = Observation.read(arguments.config)
+    if data.images is None:
+        raise ValueError(f'{arguments.config} names no images; add them to its table [images], such as F438W = "f438w.fits"')
+    return data
+
+
+def _paths(words):
+    """Band -> path of the words ``BAND=FITS``."""
     paths = {}
     for word in words:
         band, equals, path = word.partition("=")
         if not (band and equals and path):
             raise ValueError(f"images must be given as BAND=FITS, such as F438W=f438w.fits, not {word!r}")
         paths[band] = path
-    return MultiBandImage.read(paths)
+    return paths
 
 
 if __name__ == "__main__":

@@ -115,6 +115,29 @@ class PSF:
     def __repr__(self):
         return f"<PSF {self.data.shape}, {self.oversampling:g}x oversampled, pixel_integrated={self.pixel_integrated}>"
 
+    def enclosed(self, radius):
+        """
+        Share of the light within a circle around the source.
+
+        Parameters
+        ----------
+        radius : float
+            In native pixels.
+
+        Returns
+        -------
+        share : float
+            Of the kernel as it is, without the response of the pixel where that is still to be applied.
+
+        Examples
+        --------
+        >>> from clustercnn.psf import hst_psf
+        >>> print(f"{hst_psf('F438W').enclosed(4):.2f}")
+        0.81
+        """
+        y, x = (np.arange(n) - middle for n, middle in zip(self.data.shape, self.center[::-1], strict=True))
+        return float(self.data[np.hypot(y[:, None], x) <= radius * self.oversampling].sum())
+
     def otf(self, fy, fx):
         """
         The optical transfer function: the PSF's Fourier transform, with the native pixel's response in it once.

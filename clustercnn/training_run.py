@@ -1,26 +1,125 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""A training as a TOML file says it: the stream of mocks, the network, and how long."""
+"""A run as a TOML file says it: your data, the stream of mocks, the network, and how long to train."""
 
 import tomllib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from astropy import units as u
+from astropy.io.registry import IORegistryError
+from astropy.table import QTable
 
+from clustercnn.images import MultiBandImage
 from clustercnn.instruments import Instrument
 from clustercnn.network import ClusterNet
-from clustercnn.parameters import ParameterSpace
-from clustercnn.simulation import MockStream
+from clustercnn.parameters import positive_quantity
+from clustercnn.psf import as_psf
+from clustercnn.simulation import MockStream, MosaicBackground
 
-__all__ = ["TrainingRun"]
+__all__ = ["Observation", "TrainingRun", "read_mosaic"]
 
-#: The tables of a file, and the entries of each.
+#: The tables of a file, the entries of each, and what they must be. A path for each band is an entry of images and of psf, too.
 ENTRIES = {
-    "instrument": {"name", "distance"},
-    "mocks": {"positive_fraction", "negatives", "depth_scatter", "noise_correlation"},
-    "network": {"encoder", "head", "photometry", "scaling", "conditions"},
-    "training": {"samples", "batch_size", "learning_rate", "weight_decay", "precision", "validation_samples", "validate_every"},
+    "images": {"unit": str},
+    "instrument": {
+        "name": str,
+        "distance": str,
+        "bands": list,
+        "pixel_scale": str,
+        **dict.fromkeys(("exposure", "gain", "read_noise", "sky"), (str, dict)),
+        **dict.fromkeys(("zero_points", "passbands"), dict),
+        "n_exposures": (int, dict),
+    },
+    "psf": {"oversampling": float, "pixel_integrated": bool, "center": list},
+    "mocks": {
+        "background": str,
+        "avoid": str,
+        "avoid_radius": str,
+        "positive_fraction": float,
+        "negatives": dict,
+        "depth_scatter": float,
+        "noise_correlation": float,
+    },
+    "network": {"start": str, "encoder": str, "head": str, "photometry": bool, "scaling": str, "conditions": bool},
+    "training": {
+        **dict.fromkeys(("samples", "batch_size", "validation_samples", "validate_every", "patience"), int),
+        **dict.fromkeys(("learning_rate", "weight_decay"), float),
+        "precision": str,
+    },
 }
+WORDS = {str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "one value per band"}
+QUANTITIES = ("distance", "pixel_scale", "exposure", "gain", "read_noise", "sky", "zero_points")
+MOSAIC = ("background", "avoid", "avoid_radius")  # entries of mocks that are not for the stream
+M83 = "HST/WFC3/UVIS/M83"
+
+
+@dataclass
+class Observation:
+    """
+    What was observed: the instrument, the distance of the galaxy, and where the file tells them the PSFs and the images.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from clustercnn.training_run import Observation
+    >>> path = Path(tempfile.mkdtemp()) / "run.toml"
+    >>> _ = path.write_text('''[instrument]
+    ... name = "HST/WFC3/UVIS"
+    ... bands = ["F336W", "F555W", "F814W"]
+    ... exposure = "2400 s"
+    ... distance = "7.2 Mpc"
+    ... ''')
+    >>> Observation.read(path).instrument
+    <Instrument HST/WFC3/UVIS: F336W, F555W, F814W; 0.0396 arcsec / pix>
+    """
+
+    instrument: Instrument
+    distance: u.Quantity
+    psf: dict | None = None
+    images: MultiBandImage | None = None
+
+    @classmethod
+    def read(cls, path):
+        """
+        Read the tables ``images``, ``instrument`` and ``psf`` of a file.
+
+        Parameters
+        ----------
+        path : str or `~pathlib.Path`
+            A TOML file, see `TrainingRun.read`.
+
+        Returns
+        -------
+        observation : `Observation`
+
+        Raises
+        ------
+        ValueError
+            If an entry is unknown or wrong; the message names it and its table.
+        OSError
+            If a file is not there.
+        """
+        tables, folder = _tables(path), Path(path).parent
+        images = None
+        if paths := dict(tables["images"]):
+            with _blame(path, "images"):
+                unit = paths.pop("unit", None)
+                images = MultiBandImage.read({band: folder / name for band, name in paths.items()}, unit=unit)
+        with _blame(path, "instrument"):
+            given = {key: _quantities(value) if key in QUANTITIES else value for key, value in tables["instrument"].items()}
+            instrument, distance = _instrument(given, images)
+        psf = None
+        if given := dict(tables["psf"]):
+            with _blame(path, "psf"):
+                how = {key: given.pop(key) for key in ENTRIES["psf"] if key in given}
+                if set(given) != set(instrument.bands):
+                    raise ValueError(f"there must be a PSF for each of the bands {instrument.bands}, not for {tuple(given)}")
+                if "oversampling" not in how:
+                    raise ValueError("oversampling must be given, the number of the PSF's values per pixel, such as 4")
+                psf = {band: as_psf(folder / given[band], **how) for band in instrument.bands}
+        return cls(instrument, distance, psf, images)
 
 
 @dataclass
@@ -30,18 +129,8 @@ class TrainingRun:
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
     >>> from clustercnn.training_run import TrainingRun
-    >>> path = Path(tempfile.mkdtemp()) / "run.toml"
-    >>> _ = path.write_text('''seed = 1
-    ... [instrument]
-    ... name = "HST/WFC3/UVIS/M83"
-    ... distance = "4.5 Mpc"
-    ... [training]
-    ... samples = 1000
-    ... ''')
-    >>> run = TrainingRun.read(path, background=None)      # doctest: +SKIP
+    >>> run = TrainingRun.read("run.toml")                 # doctest: +SKIP
     >>> run.net.fit(run.stream, **run.training)            # doctest: +SKIP
     """
 
@@ -57,12 +146,16 @@ class TrainingRun:
         Parameters
         ----------
         path : str or `~pathlib.Path`
-            A TOML file with the tables ``instrument`` (``name`` of a preset, ``distance``), ``mocks`` (of
-            `~clustercnn.simulation.MockStream`), ``network`` (of `~clustercnn.network.ClusterNet`) and ``training`` (of its ``fit``).
+            A TOML file with ``seed`` and the tables ``images`` (band = path), ``instrument`` (``name`` of a preset, or keywords of
+            `~clustercnn.instruments.Instrument`; without a name the headers of the images tell; ``distance``), ``psf`` (band = path,
+            and keywords of `~clustercnn.psf.as_psf`), ``mocks`` (``background``, "disc" or "mosaic"; ``avoid``, a table of sources
+            from which stamps of the mosaic keep ``avoid_radius``; keywords of `~clustercnn.simulation.MockStream`), ``network``
+            (``start``, a model file or the name of a pretrained network; or keywords of `~clustercnn.network.ClusterNet`) and
+            ``training`` (keywords of its ``fit``). Paths are relative to the file, quantities are text such as "4.5 Mpc".
         seed : int, optional
             Of the mocks and of the first weights, in place of the file's.
         background : object, optional
-            What lies behind the mocks. Default: synthetic discs.
+            What lies behind the mocks, in place of the file's.
         device : str
             Where the mocks are made.
 
@@ -73,25 +166,146 @@ class TrainingRun:
         Raises
         ------
         ValueError
-            If the file is no TOML, or holds tables or entries that nobody reads.
+            If the file is no TOML, or an entry is unknown or wrong; the message names it and its table.
+        OSError
+            If a file is not there.
         """
-        try:
-            tables = tomllib.loads(Path(path).read_text())
-        except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"{path} is not TOML: {error}") from None
-        own_seed = tables.pop("seed", 0)
-        seed = own_seed if seed is None else seed
-        for table, entries in tables.items():
-            if table not in ENTRIES:
-                raise ValueError(f"{path} has a table or entry {table!r}; those that are read are seed, {', '.join(ENTRIES)}")
-            if unknown := set(entries) - ENTRIES[table]:
-                raise ValueError(f"{path} has {', '.join(sorted(unknown))} in [{table}]; its entries are {', '.join(sorted(ENTRIES[table]))}")
-        given = tables.get("instrument", {})
-        instrument = Instrument.from_name(given.get("name", "HST/WFC3/UVIS/M83"))
-        distance = u.Quantity(given.get("distance", "4.5 Mpc"))
-        space = ParameterSpace.paper()
-        stream = MockStream(
-            space, instrument, distance=distance, background=background, rng=seed, device=device, **tables.get("mocks", {})
+        observation, tables, folder = Observation.read(path), _tables(path), Path(path).parent
+        seed = tables["seed"] if seed is None else seed
+        with _blame(path, "network"):
+            net, start = _network(tables["network"], observation.instrument, folder, seed)
+        background = read_mosaic(path) if background is None else background
+        with _blame(path, "mocks"):
+            stream = MockStream(
+                net.space,
+                observation.instrument,
+                psf=observation.psf,
+                distance=observation.distance,
+                background=background,
+                rng=seed,
+                device=device,
+                **{key: value for key, value in tables["mocks"].items() if key not in MOSAIC},
+            )
+        return cls(net, stream, tables["training"] | ({} if start is None else {"start": start}))
+
+
+def read_mosaic(path):
+    """
+    The mosaic that a file puts behind its mocks.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        A TOML file, see `TrainingRun.read`.
+
+    Returns
+    -------
+    background : `~clustercnn.simulation.MosaicBackground` or None
+        None for synthetic discs.
+
+    Raises
+    ------
+    ValueError
+        If there are no images, or the table of sources to avoid is none.
+    """
+    mocks, folder = _tables(path)["mocks"], Path(path).parent
+    with _blame(path, "mocks"):
+        kind = mocks.get("background", "disc")
+        if kind not in ("disc", "mosaic"):
+            raise ValueError(f'background must be "disc" or "mosaic", not {kind!r}')
+        if kind == "disc":
+            if "avoid" in mocks:
+                raise ValueError('avoid goes with background = "mosaic"')
+            return None
+        observation = Observation.read(path)
+        if observation.images is None:
+            raise ValueError('background = "mosaic" needs the table [images], such as F438W = "f438w_drz.fits"')
+        return MosaicBackground(
+            observation.images,
+            instrument=observation.instrument,
+            avoid=QTable.read(folder / mocks["avoid"]) if "avoid" in mocks else (),
+            avoid_radius=u.Quantity(mocks.get("avoid_radius", 8 * u.pix)),
         )
-        net = ClusterNet(instrument.bands, space=space, rng=seed, **tables.get("network", {}))
-        return cls(net, stream, tables.get("training", {}))
+
+
+def _tables(path):
+    """The tables of a file, all of them, with nothing in them that nobody reads; and the seed."""
+    try:
+        found = tomllib.loads(Path(path).read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from None
+    seed = found.pop("seed", 0)
+    if not _is(seed, int) or seed < 0:
+        raise ValueError(f"{path}: seed must be a whole number of 0 or more, not {seed!r}")
+    for table, entries in found.items():
+        if table not in ENTRIES or not isinstance(entries, dict):
+            raise ValueError(f"{path} has a table or entry {table!r}; those that are read are seed, [{'], ['.join(ENTRIES)}]")
+        known = ENTRIES[table]
+        if table not in ("images", "psf") and (unknown := set(entries) - set(known)):
+            raise ValueError(f"{path} has {', '.join(sorted(unknown))} in [{table}]; its entries are {', '.join(sorted(known))}")
+        for entry, value in entries.items():
+            kinds = known.get(entry, str)
+            if not _is(value, kinds):
+                words = " or ".join(WORDS[kind] for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+                raise ValueError(f"{path}: {entry} in [{table}] must be {words}, not {value!r}")
+    return {"seed": seed, **{table: found.get(table, {}) for table in ENTRIES}}
+
+
+def _is(value, kinds):
+    """Whether a value of a file is of a kind; a whole number is a number, too, but true is neither."""
+    if isinstance(value, bool):
+        return kinds is bool
+    return isinstance(value, kinds) or (kinds is float and isinstance(value, int))
+
+
+@contextmanager
+def _blame(path, table):
+    """What is wrong with the values of a table is said with its name."""
+    try:
+        yield
+    except (IORegistryError, TypeError, ValueError, u.UnitsError) as error:
+        raise ValueError(f"[{table}] of {path}: {error}") from error
+
+
+def _quantities(value):
+    return {band: u.Quantity(one) for band, one in value.items()} if isinstance(value, dict) else u.Quantity(value)
+
+
+def _instrument(given, images):
+    """The instrument and the distance of a table ``instrument``."""
+    if "distance" not in given and (images is not None or given.get("name", M83) != M83):
+        raise ValueError('distance must be given, that of the galaxy, such as distance = "7.2 Mpc"')
+    distance = positive_quantity(given.pop("distance", 4.5 * u.Mpc), u.Mpc, "distance")
+    bands = given.pop("bands", None if images is None else images.bands)
+    if images is not None and (missing := [band for band in bands if band not in images]):
+        raise ValueError(f"bands must be of the images, {', '.join(images.bands)}, not {missing}")
+    name = given.pop("name", M83 if images is None else None)
+    if name is None:
+        instrument = Instrument.from_header({band: images[band] for band in bands}, **given)
+    elif name in Instrument.names():
+        instrument = Instrument.from_name(name, bands, **given)
+    elif bands is None or not {"pixel_scale", "exposure"} <= set(given):
+        raise ValueError(
+            f"{name} is no preset ({', '.join(Instrument.names())}): give one of these, or for an instrument of your own bands, "
+            "pixel_scale and exposure as well"
+        )
+    else:
+        instrument = Instrument(name, bands, **given)
+    return instrument, distance
+
+
+def _network(given, instrument, folder, seed):
+    """The network of a table ``network``, and the one that it starts from, or None."""
+    if "start" not in given:
+        return ClusterNet(instrument.bands, rng=seed, **given), None
+    if len(given) > 1:
+        raise ValueError(f"{', '.join(sorted(set(given) - {'start'}))} cannot go with start, which has an architecture already")
+    name = given["start"]
+    start = ClusterNet.load(folder / name) if (folder / name).is_file() else ClusterNet.from_pretrained(name)
+    if len(start.bands) != len(instrument.bands):
+        raise ValueError(
+            f"start = {name!r} has {len(start.bands)} bands, {', '.join(start.bands)}, but the data {len(instrument.bands)}: "
+            "leave start out to train a network from scratch"
+        )
+    same = {key: start.config[key] for key in ENTRIES["network"] if key != "start"}
+    return ClusterNet(instrument.bands, space=start.space, rng=seed, **same), start

@@ -14,12 +14,13 @@ import pytest
 from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable
+from hst_mosaics import write_mosaic
 
 from clustercnn.cli import main
 from clustercnn.images import MultiBandImage
 from clustercnn.network import ClusterNet
 
-VERBS = ("quickstart", "simulate", "train", "predict", "inject", "calibrate", "info")
+VERBS = ("quickstart", "simulate", "init", "train", "predict", "inject", "validate", "calibrate", "info")
 BANDS = ("F336W", "F438W", "F814W")
 
 
@@ -49,7 +50,12 @@ def test_help_of_each_verb_has_an_example(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
     assert stop.value.code == 0
-    assert f"example: clustercnn {verb} " in " ".join(capsys.readouterr().out.split())
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"example: clustercnn {verb} " in text and "exit status: 0 done" in text
+    assert "None" not in text
+    # everything random has a seed, every network a device
+    assert ("--seed" in text) == (verb not in ("init", "info"))
+    assert ("--device" in text) == (verb in ("quickstart", "train", "predict", "validate", "calibrate"))
 
 
 @pytest.mark.parametrize("words", [[], ["fly"], ["train", "--samples", "100"]])
@@ -130,6 +136,11 @@ def test_inject(images, tmp_path):
 @pytest.mark.parametrize("words, message", [
     (["predict", "f438w.fits"], "images must be given as BAND=FITS, such as F438W=f438w.fits, not 'f438w.fits'"),
     (["predict", "F438W=nowhere.fits"], "nowhere.fits"),
+    (["predict"], "images must be given as BAND=FITS, such as F438W=f438w.fits, or with --config"),
+    (["predict", "F438W=f.fits", "--config", "run.toml"], "with --config there can be no BAND=FITS"),
+    (["predict", "--config", "nowhere.toml"], "nowhere.toml"),
+    (["init", "nowhere/run.toml"], "nowhere"),
+    (["init", "run.toml", "--distance", "-3"], "--distance must be one positive number"),
     (["info", "m31"], "name must be one of"),
     (["train", "--config", "any.toml", "--device", "tpu"], "device must be 'auto', 'cpu', or one that torch can use here such as 'cuda', not 'tpu'"),
     (["calibrate", "--device", "cuda:99"], "such as 'cuda', not 'cuda:99'"),
@@ -176,7 +187,8 @@ def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(BackgroundFields, "discs", classmethod(lambda cls, *args, **kwargs: cls([np.zeros((3, 80, 80))])))
     out, config = tmp_path / "tiny.safetensors", tmp_path / "run.toml"
     config.write_text(RUN)
-    assert main(["train", "--config", str(config), "--out", str(out), "--workers", "0", "--seed", "4", "--device", "cpu"]) == 0
+    words = ["--workers", "0", "--seed", "4", "--device", "cpu", "--calibration", "0"]
+    assert main(["train", "--config", str(config), "--out", str(out), *words]) == 0
     net = ClusterNet.load(out)
     assert net.config["scaling"] == "renormalized" and net.contract["positive_fraction"] == 0.7
     assert net.training["samples"] == 256 and net.contract["seed"] == 4 and net.training["config"] == RUN
@@ -185,18 +197,61 @@ def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
     assert main(["calibrate", "--model", str(out), "--samples", "64"]) == 0
     assert shares == [0.7, 0.5]  # equal odds are what the class probability promises
     text = capsys.readouterr().out
-    assert "half_light_radius" in text and "Area under the curve" in text
+    assert "half_light_radius" in text and "area under the curve" in text
 
 
 @pytest.mark.parametrize(("text", "message"), [
     ("seed = ", "is not TOML"),
-    ("[netwerk]", "has a table or entry 'netwerk'; those that are read are seed, instrument, mocks, network, training"),
+    ("[netwerk]", "has a table or entry 'netwerk'; those that are read are seed, \\[images\\], \\[instrument\\]"),
     ("[network]\nheads = 3", r"has heads in \[network\]; its entries are conditions, encoder, head"),
 ])
 def test_broken_configurations(tmp_path, capsys, text, message):
     (tmp_path / "run.toml").write_text(text)
     assert main(["train", "--config", str(tmp_path / "run.toml"), "--out", str(tmp_path / "net.safetensors"), "--device", "cpu"]) == 1
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_from_mosaics_to_a_catalogue(field, tmp_path, monkeypatch, capsys):
+    """The commands of docs/own_galaxy.rst, one after the other."""
+    pixels = MultiBandImage.read(field / "images.fits").to_array()
+    pixels[:, :, :40] = 0.0  # where nothing was exposed
+    for band, plane in zip(BANDS, pixels, strict=True):
+        write_mosaic(tmp_path / f"{band}.fits", band, plane, exposure=2400.0)
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "run.toml", *(f"{band}={band}.fits" for band in BANDS), "--distance", "7.2"]) == 0
+    assert main(["init", "run.toml"]) == 1
+    assert "run.toml is there already" in capsys.readouterr().err
+    config = Path("run.toml")
+    config.write_text(config.read_text().replace("samples = 300_000", "samples = 128\nvalidation_samples = 64"))
+    small = ["--workers", "0", "--device", "cpu", "--calibration", "100"]
+    assert main(["train", "--config", "run.toml", "--out", "run.safetensors", *small]) == 0
+    net = ClusterNet.load("run.safetensors")
+    assert net.calibration["mocks"]["checked"] == 50
+    assert net.training["samples"] == 128 and net.training["start"]["samples"] > 100_000
+    contract = net.contract
+    assert contract["background"] == "MosaicBackground" and contract["distance_mpc"] == 7.2 and contract["exposure"]["F438W"] == 2400
+    words = ["--config", "run.toml", "--model", "run.safetensors", "--device", "cpu"]
+    assert main(["validate", *words, "--clusters", "3", "--out", "validation"]) == 0
+    truth, coverage = (QTable.read(f"validation/{name}.ecsv") for name in ("truth", "coverage"))
+    assert (truth["x_centroid"] > 71).all()  # a stamp of 64 pixels there is whole
+    assert set(coverage["parameter"]) == {"age", "a_v", "mass", "half_light_radius"} and len(coverage) == 8
+    assert "3 clusters injected" in capsys.readouterr().out
+    assert main(["calibrate", *words, "--samples", "100"]) == 0
+    assert main(["predict", *words, "--out", "catalog.ecsv"]) == 0
+    assert {"age", "p_cluster"} <= set(QTable.read("catalog.ecsv").colnames)
+    assert main(["predict", *words, "--out", "catalog.ecsv", "--positions", "run.toml"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_init_says_what_the_headers_lack(tmp_path, capsys, monkeypatch):
+    write_mosaic(tmp_path / "b.fits", "F438W", np.ones((20, 20)))
+    with fits.open(tmp_path / "b.fits", mode="update") as hdus:
+        del hdus[0].header["EXPTIME"]
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "run.toml", "F438W=b.fits"]) == 0
+    assert "has no EXPTIME above 0; give exposure=" in capsys.readouterr().err
+    assert main(["predict", "--config", "run.toml"]) == 1
+    assert "distance must be given" in capsys.readouterr().err
 
 
 def test_configurations_of_the_repository(monkeypatch):

@@ -25,7 +25,7 @@ FLOORS = [
     ("calibration",),
     ("simulation",),
     ("network", "photometric_inference"),
-    ("survey", "checks", "training_run"),
+    ("survey", "checks", "training_run", "run_template"),
     ("cli",),
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}

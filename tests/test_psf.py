@@ -472,3 +472,12 @@ def test_cameras_without_a_builtin_psf():
     some = Instrument.from_name("HST/WFC3/UVIS", bands=("F225W", "F814W"), exposure=1 * u.s)
     with pytest.raises(ValueError, match="no built-in PSF for F225W of"):
         builtin_psf(some)
+
+
+def test_enclosed_light_of_a_gaussian():
+    """1 - exp(-r^2 / 2 sigma^2), in pixels whatever the oversampling, around a centre that need not be the middle."""
+    y, x = np.mgrid[:161, :181]
+    psf = as_psf(np.exp(-((x - 85) ** 2 + (y - 80) ** 2) / (2 * 10**2)), oversampling=8, center=(85, 80))
+    for radius in (0.5, 1, 2, 4):
+        assert psf.enclosed(radius) == pytest.approx(1 - np.exp(-0.5 * (radius / 1.25) ** 2), abs=0.01)
+    assert psf.enclosed(0) < 0.01 and psf.enclosed(100) == pytest.approx(1)

@@ -78,7 +78,7 @@ def test_an_interrupted_run_goes_on(stream, tmp_path):
 def test_another_set_is_left_alone(directory):
     for stream, n, size, different in [
         (make_stream(), 71, 32, "samples"), (make_stream(), 70, 16, "shard_size"), (make_stream(2), 70, 32, "contract"),
-        (make_stream(background=dark(40, 50)), 70, 32, "pixels"), (make_stream(psf=None), 70, 32, "pixels"),
+        (make_stream(background=dark(40, 50)), 70, 32, "pixels"), (make_stream(psf=None), 70, 32, "contract"),
     ]:
         with pytest.raises(ValueError, match=rf"holds another set of mocks \(different: {different}\)"):
             stream.write(n, directory, shard_size=size, progress=False)

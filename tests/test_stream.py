@@ -338,6 +338,8 @@ def test_contract_goes_through_json(stream):
     assert contract["visibility_aperture_radius_pixels"] == 4 and contract["seed"] == 1
     assert contract["zero_points"]["F814W"] == M83.zero_point("F814W").value
     assert contract["exposure"] == {"F336W": 1890, "F438W": 1880, "F814W": 1203}
+    assert contract["background"] == "BackgroundFields"
+    assert all(0 < light["1"] < light["2"] < light["4"] <= 1 for light in contract["light_within_pixels"].values())
     assert contract["negatives"] == NEGATIVES and contract["positive_fraction"] == 0.6
     assert ParameterSpace.from_dict(contract["parameter_space"]) == SPACE
     assert Instrument.from_dict(contract["instrument"]) == M83

@@ -53,7 +53,7 @@ def write_shards(stream, n, directory, shard_size=8192, progress=True):
         found = _read_manifest(directory)
         different = [name for name in ("samples", "shard_size", "contract") if found[name] != manifest[name]]
         if not different and found["shards"] and not _same_pixels(stream, min(n, shard_size, 32), directory):
-            different = ["pixels"]  # the contract knows neither background nor PSF
+            different = ["pixels"]  # the contract does not tell every background and PSF apart
         if different:
             raise ValueError(f"{directory} holds another set of mocks (different: {', '.join(different)}); choose another directory")
         manifest = found

@@ -132,7 +132,7 @@ class MockStream:
         self.seed, self.spawn_key = _plain_integers(seed.entropy), _plain_integers(seed.spawn_key)
         backgrounds, samples = (np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)) for i in range(2))
         self._key = samples.generate_state(2, np.uint64)
-        psf = band_psfs(psf, instrument)
+        self.psf = psf = band_psfs(psf, instrument)
         if background is None:
             background = BackgroundFields.discs(instrument, rng=backgrounds, distance=self.distance, psf=psf)
         if background.n_bands != len(instrument.bands):
@@ -172,8 +172,10 @@ class MockStream:
             "stamp_shape": list(self.shape),
             "distance_mpc": float(self.distance.value),
             "exposure": {band: float(instrument.exposure(band).value) for band in instrument.bands},
+            "light_within_pixels": {band: {str(r): round(psf.enclosed(r), 4) for r in (1, 2, 4)} for band, psf in self.psf.items()},
             "instrument": instrument.to_dict(),
             "parameter_space": self.space.to_dict(),
+            "background": type(self.background).__name__,
             "positive_fraction": self.positive_fraction,
             "negatives": self.negatives,
             "depth_scatter": self.depth_scatter,
