@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.table import QTable, hstack, vstack
 from astropy.utils.exceptions import AstropyUserWarning
 
@@ -156,7 +157,7 @@ def _catalog(images, candidates, inferred):
         catalog["sky_centroid"] = images.wcs.pixel_to_world(*xy.T)
     # what is made here wins: a catalogue may be the list of positions of the next
     made = {*catalog.colnames, *inferred.colnames, "part_of"}
-    candidates = candidates[[name for name in candidates.colnames if name not in made]]
+    candidates = QTable({name: candidates[name] for name in candidates.colnames if name not in made})
     return hstack([part for part in (catalog, candidates, inferred) if part.colnames], metadata_conflicts="silent")
 
 
@@ -176,7 +177,7 @@ def _listed(images, positions):
         first = np.flatnonzero(outside)[0]
         raise ValueError(f"positions must lie on the image of {nx} x {ny} pixels; {outside.sum()} do not, such as number "
                          f"{first} at {tuple(np.round(xy[first], 1).tolist())}")
-    if hasattr(positions, "to_table"):  # SourceCatalog of photutils
+    if hasattr(positions, "to_table") and not isinstance(positions, SkyCoord):  # SourceCatalog of photutils
         positions = positions.to_table()
     table = QTable(positions, copy=True) if hasattr(positions, "colnames") else QTable()
     table["x_centroid"], table["y_centroid"] = xy.T
