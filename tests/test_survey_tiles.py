@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.nddata import NDData
-from astropy.table import QTable
 from fake_net import BANDS, SHAPE, Net, finder, sources_and_pixels, wcs, write_fits
 
 from clustercnn.images import MultiBandImage
-from clustercnn.survey import NetworkFinder, find_clusters, make_catalog, mosaic
+from clustercnn.survey import NetworkFinder, find_clusters, make_catalog
 
 UNIT = u.electron / u.s
 
@@ -40,7 +39,7 @@ def assert_same(catalog, expected):
 
 
 @pytest.mark.parametrize("tile_shape", [(128, 200), (100, 77), (2000, 2000)])
-def test_tiling_does_not_show(paths, expected, tile_shape, monkeypatch):
+def test_tiling_does_not_show(paths, expected, tile_shape):
     assert_same(make_catalog(paths, Net(), finder, tile_shape=tile_shape), expected)
 
 
@@ -158,7 +157,7 @@ def test_checkpoints_of_another_run(paths, expected, tmp_path):
         make_catalog(paths, Net(), finder, checkpoint=tmp_path / "full")
 
 
-def test_workers_do_not_show(paths, expected, monkeypatch, tmp_path):
+def test_workers_do_not_show(paths, expected, tmp_path):
     distributed = pytest.importorskip("distributed")
     with (distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
           distributed.Client(cluster) as client):
