@@ -477,7 +477,7 @@ def pixel_positions(positions, wcs=None):
     >>> print(pixel_positions((3, 4)))
     [[3. 4.]]
     """
-    if not isinstance(positions, (Row, Table)) and hasattr(positions, "to_table"):  # SourceCatalog of photutils
+    if type(positions).__name__ == "SourceCatalog":  # of photutils, which is slow to import
         positions = positions.to_table()
     if isinstance(positions, SkyCoord):
         if wcs is None:

@@ -155,7 +155,7 @@ class PhotutilsFinder:
         if not isinstance(self.finder, SourceFinder):
             return self.finder(significance, mask=mask)
         segments = self.finder(significance, self.threshold, mask=mask)
-        return None if segments is None else SourceCatalog(significance, segments, mask=mask).to_table(SEGMENT_COLUMNS)
+        return None if segments is None else SourceCatalog(significance, segments, mask=mask).to_table(columns=SEGMENT_COLUMNS)
 
 
 def as_finder(finder):

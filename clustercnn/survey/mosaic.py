@@ -6,14 +6,17 @@ Catalogues of whole mosaics: candidates tile by tile, then a posterior for each,
 import hashlib
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.table import QTable, hstack, vstack
 from astropy.utils.exceptions import AstropyUserWarning
 
 from clustercnn import __version__
 from clustercnn.estimate import FLAGS
+from clustercnn.files import whole_file
 from clustercnn.images import MultiBandImage
 
 from .aperture import aperture_photometry
@@ -21,7 +24,7 @@ from .detection import as_finder
 from .parts import find_parts
 from .tasks import open_checkpoint, tables_of
 
-__all__ = ["make_catalog"]
+__all__ = ["make_catalog", "write_catalog"]
 
 # A tile sees this much beyond its borders, in pixels, and its corner lies on a multiple of the cell in which `find_clusters`
 # measures the scatter: then a candidate looks the same from every tiling.
@@ -147,6 +150,41 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     return catalog
 
 
+def write_catalog(catalog, path, overwrite=False):
+    """
+    Write a catalogue to a file, which appears when it is complete.
+
+    Parameters
+    ----------
+    catalog : `~astropy.table.QTable`
+        Of `make_catalog`.
+    path : str or `~pathlib.Path`
+        ``.fits``, ``.ecsv`` or another suffix that astropy knows; ``.xml`` or ``.vot`` for a VOTable, which has no sky coordinates:
+        they become the columns ``ra`` and ``dec`` (ICRS), and the provenance a description.
+    overwrite : bool
+        Whether it may replace another file.
+
+    Raises
+    ------
+    OSError
+        If the file exists.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise OSError(f"{path} exists; pass overwrite=True to replace it")
+    votable = path.suffix.lower() in (".xml", ".vot")
+    if votable:
+        catalog = catalog.copy()
+        for name in [name for name in catalog.colnames if isinstance(catalog[name], SkyCoord)]:
+            sky, place = catalog[name].icrs, catalog.colnames.index(name)
+            catalog.remove_column(name)
+            prefix = "" if name == "sky_centroid" else f"{name}_"
+            catalog.add_columns([sky.ra, sky.dec], [place, place], [f"{prefix}ra", f"{prefix}dec"])
+        catalog.meta = {"description": "; ".join(f"{key}: {value}" for key, value in catalog.meta.items())}
+    with whole_file(path) as partial:
+        catalog.write(partial, format="votable" if votable else None)
+
+
 def _catalog(images, candidates, inferred):
     """Positions, what came with them, and what was inferred, side by side."""
     xy = _xy(candidates)
@@ -156,7 +194,7 @@ def _catalog(images, candidates, inferred):
         catalog["sky_centroid"] = images.wcs.pixel_to_world(*xy.T)
     # what is made here wins: a catalogue may be the list of positions of the next
     made = {*catalog.colnames, *inferred.colnames, "part_of"}
-    candidates = candidates[[name for name in candidates.colnames if name not in made]]
+    candidates.remove_columns([name for name in candidates.colnames if name in made])
     return hstack([part for part in (catalog, candidates, inferred) if part.colnames], metadata_conflicts="silent")
 
 
@@ -176,7 +214,7 @@ def _listed(images, positions):
         first = np.flatnonzero(outside)[0]
         raise ValueError(f"positions must lie on the image of {nx} x {ny} pixels; {outside.sum()} do not, such as number "
                          f"{first} at {tuple(np.round(xy[first], 1).tolist())}")
-    if hasattr(positions, "to_table"):  # SourceCatalog of photutils
+    if type(positions).__name__ == "SourceCatalog":
         positions = positions.to_table()
     table = QTable(positions, copy=True) if hasattr(positions, "colnames") else QTable()
     table["x_centroid"], table["y_centroid"] = xy.T
@@ -209,7 +247,7 @@ def _find_in_tile(tile, images, finder):
     if found is None:  # photutils' nothing
         return QTable({"x_centroid": np.empty(0), "y_centroid": np.empty(0)})
     xy = np.round(images.pixel_positions(found) / STEP) * STEP + [left, bottom]
-    table = QTable(found.to_table() if hasattr(found, "to_table") else found)
+    table = QTable(found)
     table.remove_columns([name for name in ("id", "label", "xcentroid", "ycentroid") if name in table.colnames])
     table["x_centroid"], table["y_centroid"] = xy.T
     table.meta.clear()

@@ -50,7 +50,7 @@ class NetworkFinder:
     >>> catalog = make_catalog(images, net, finder=NetworkFinder(net, threshold=0.9))  # doctest: +SKIP
     """
 
-    def __init__(self, net, threshold=0.5, promising=0.05, **keywords):
+    def __init__(self, net, threshold=0.5, promising=0.02, **keywords):
         if not 0 < promising <= threshold <= 1:
             raise ValueError(f"threshold and promising must be 0 < promising <= threshold <= 1, not {threshold} and {promising}")
         self.net = net
