@@ -18,6 +18,7 @@ from clustercnn import __version__
 from clustercnn.estimate import FLAGS
 from clustercnn.files import whole_file
 from clustercnn.images import MultiBandImage
+from clustercnn.seeds import seed_sequence
 
 from .aperture import aperture_photometry
 from .detection import as_finder
@@ -112,8 +113,6 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     >>> catalog = make_catalog(images, ClusterNet.from_pretrained("m83"), checkpoint="m83.tiles")  # doctest: +SKIP
     >>> clusters = catalog[(catalog["p_cluster"] > 0.99) & (catalog["part_of"] == 0)]  # doctest: +SKIP
     """
-    from clustercnn.simulation.random_numbers import seed_sequence  # loads torch, which who finds alone need not have
-
     if not isinstance(images, MultiBandImage):
         images = MultiBandImage.read(images)
     finder = as_finder(finder)
