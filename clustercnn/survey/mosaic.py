@@ -144,7 +144,7 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     main = find_parts(xy, radius, np.asarray(catalog["p_cluster"]), np.asarray(catalog["visibility"], float))
     part_of = np.where(main < 0, 0, np.asarray(catalog["id"])[main]) if len(main) else main
     catalog.add_column(part_of, index=catalog.colnames.index("flags"), name="part_of")
-    catalog.meta = {"version": f"clustercnn {__version__}", "bands": " ".join(images.bands), "model": repr(net), "draws": draws,
+    catalog.meta = {"creator": f"clustercnn {__version__}", "bands": " ".join(images.bands), "model": repr(net), "draws": draws,
                     "level": 0.68, "seed": str(seed.entropy)} | {name: str(value) for name, value in sought.items() if name == "finder"}
     return catalog
 
