@@ -192,5 +192,5 @@ def test_the_network_as_finder():
     whole, tiled = (make_catalog(images, Net(), NetworkFinder(Bump()), tile_shape=shape) for shape in ((140, 200), (64, 49)))
     assert_same(tiled, whole)
     assert len(NetworkFinder(Bump())(MultiBandImage.from_arrays(["F438W"], 0 * pixels, UNIT))) == 0
-    with pytest.raises(ValueError, match="0 < promising <= threshold <= 1, not 0.01 and 0.02"):
+    with pytest.raises(ValueError, match="0 < promising <= threshold <= 1, not 0.01 and 0.2"):
         NetworkFinder(Bump(), threshold=0.01)
