@@ -116,6 +116,7 @@ def _parser():
     predict.add_argument("--draws", type=int, default=200, help="posterior draws per source")
     predict.add_argument("--instrument", help="name of a preset; needed for images that are not in electron/s")
     predict.add_argument("--distance", type=float, help="of the galaxy, Mpc; checked against the network's")
+    predict.add_argument("--checkpoint", type=Path, help="folder for finished pieces: an interrupted run goes on from there")
     _add_model(predict)
     _add_seed(predict)
     _add_device(predict)
@@ -201,27 +202,35 @@ def _quickstart(arguments):
     pairs = _matched(truth, catalog)
     _write(catalog, arguments.out / "catalog.ecsv")
     estimate = net.predict(images, catalog[pairs["second"]], draws=2000, rng=arguments.seed, device=arguments.device, nan="mask")
-    figure = plot_overview(images, truth, catalog, pairs, estimate, p_min=P_CLUSTER)
+    figure = plot_overview(images, truth, catalog, pairs, estimate, accepted=_accepted(catalog))
     figure.savefig(arguments.out / "quickstart.png", dpi=150)
     _summarize(truth, catalog, pairs)
     print(f"\nall in {arguments.out}: images.fits, truth.ecsv, catalog.ecsv, quickstart.png")
 
 
 def _matched(truth, catalog):
-    """Pairs of injected clusters and candidates; the catalogue gets the column ``truth_id``, -1 where there is none."""
+    """Pairs of injected clusters and sources that are no part of another; the catalogue gets the column ``truth_id``, -1 without."""
     from clustercnn.matching import match_positions
 
-    pairs = match_positions(truth, catalog, 2 * u.pix)
+    main = np.flatnonzero(catalog["part_of"] == 0)
+    pairs = match_positions(truth, catalog[main], 2 * u.pix)
+    pairs["second"] = main[pairs["second"]]
     catalog["truth_id"] = -1
     catalog["truth_id"][pairs["second"]] = truth["id"][pairs["first"]]
     return pairs
 
 
+def _accepted(catalog):
+    """Which sources are taken for clusters, second peaks of others left out."""
+    return (catalog["p_cluster"] >= P_CLUSTER) & (catalog["part_of"] == 0)
+
+
 def _summarize(truth, catalog, pairs):
     """Print how many of the clusters were found, and how well."""
-    taken = catalog["p_cluster"] >= P_CLUSTER
+    taken = _accepted(catalog)
     pairs = pairs[taken[pairs["second"]]]
-    print(f"\n{len(truth)} clusters injected; {len(catalog)} candidates found, {taken.sum()} of them with p_cluster >= {P_CLUSTER:g}: "
+    print(f"\n{len(truth)} clusters injected; {len(catalog)} candidates found, {taken.sum()} of them with p_cluster >= {P_CLUSTER:g}, "
+          f"second peaks left out: "
           f"{len(pairs)} of the clusters and {taken.sum() - len(pairs)} others\n")
     truth, found = truth[pairs["first"]], catalog[pairs["second"]]
     print("parameter           scatter (1.48 MAD)   68 % intervals that hold the truth")
@@ -330,16 +339,17 @@ def _train(arguments):
 def _predict(arguments):
     from astropy.table import QTable
 
-    from clustercnn.survey import make_catalog
+    from clustercnn.survey import make_catalog, write_catalog
 
     positions = QTable.read(arguments.positions) if arguments.positions else None
     data = _data(arguments)
     net = _network(arguments.model)
     catalog = make_catalog(data.images, net, positions=positions, draws=arguments.draws, rng=arguments.seed,
-                           device=arguments.device, instrument=data.instrument, distance=data.distance, progress=True)
-    _write(catalog, arguments.out)
-    print(f"{len(catalog)} sources in {arguments.out}, {np.sum(catalog['p_cluster'] >= P_CLUSTER)} of them "
-          f"with p_cluster >= {P_CLUSTER:g}")
+                           device=arguments.device, instrument=data.instrument, distance=data.distance,
+                           checkpoint=arguments.checkpoint, progress=True)
+    write_catalog(catalog, arguments.out, overwrite=True)
+    print(f"{len(catalog)} sources in {arguments.out}, {np.sum(_accepted(catalog))} of them clusters: p_cluster >= {P_CLUSTER:g}, "
+          f"second peaks left out")
 
 
 def _inject(arguments):

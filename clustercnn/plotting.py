@@ -439,7 +439,7 @@ def _plot_marginal(estimate, i, name, truth, ax):
 # ------------------------------------------------------------------------------------------------------ one field at once
 
 
-def plot_overview(images, truth, catalog, pairs, estimate, p_min=0.99):
+def plot_overview(images, truth, catalog, pairs, estimate, accepted):
     """
     A field of injected clusters and what was found of them, on one page.
 
@@ -451,14 +451,14 @@ def plot_overview(images, truth, catalog, pairs, estimate, p_min=0.99):
     images : `~clustercnn.images.MultiBandImage`
         The field.
     truth, catalog : `~astropy.table.QTable`
-        Positions, true parameters, and the catalogue with ``p_cluster``.
+        Positions, true parameters, and the catalogue.
     pairs : `~astropy.table.QTable`
         Rows ``first`` of the truth and ``second`` of the catalogue that are the same object, see
         `~clustercnn.matching.match_positions`.
     estimate : `~clustercnn.estimate.ClusterEstimate`
         Posterior draws of the pairs.
-    p_min : float
-        Least ``p_cluster`` of a source taken for a cluster.
+    accepted : array_like of bool
+        Sources of the catalogue that are taken for clusters.
 
     Returns
     -------
@@ -470,7 +470,7 @@ def plot_overview(images, truth, catalog, pairs, estimate, p_min=0.99):
     figure = plt.figure(figsize=(15, 8.8), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.36, 1))
     above, below = right.subfigures(2, 1, height_ratios=(1.4, 1))
-    accepted = np.asarray(catalog["p_cluster"]) >= p_min
+    accepted = np.asarray(accepted, dtype=bool)
     kept = accepted[pairs["second"]]
     pairs, estimate = pairs[kept], estimate[kept]
     true, found = truth[pairs["first"]], catalog[pairs["second"]]
@@ -481,7 +481,7 @@ def plot_overview(images, truth, catalog, pairs, estimate, p_min=0.99):
     _circles(field, images.pixel_positions(truth), 15, "gold", linestyles="dotted", linewidths=1.2)
     _circles(field, images.pixel_positions(catalog[accepted]), 11, "white")
     field.set(xlabel="x [pixel]", ylabel="y [pixel]")
-    field.set_title(f"{len(truth)} clusters (dotted), {accepted.sum()} sources with p(cluster) ≥ {p_min:g} (white), "
+    field.set_title(f"{len(truth)} clusters (dotted), {accepted.sum()} sources taken for clusters (white), "
                     f"{len(pairs)} in common", fontsize="medium")
     plot_recovery(true, found, axes=above.subplots(2, 2))
 

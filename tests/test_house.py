@@ -19,7 +19,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # The floors, from the ground up: a module may import its own floor and those below.
 FLOORS = [
-    ("files", "densities", "parameters", "images", "stamps", "headers", "instruments", "psf", "profiles", "stellar", "matching"),
+    ("files", "densities", "seeds", "parameters", "images", "stamps", "headers", "instruments", "psf", "profiles", "stellar", "matching"),
     ("plotting",),
     ("estimate",),
     ("calibration",),
@@ -86,6 +86,7 @@ def test_torch_stays_in_two_rooms(path):
     ("clustercnn.images", "torch photutils specutils matplotlib"),
     ("clustercnn.estimate", "torch photutils specutils matplotlib"),
     ("clustercnn.plotting", "torch photutils specutils matplotlib"),
+    ("clustercnn.survey", "torch photutils specutils matplotlib"),
 ])
 def test_loading_is_lazy(module, absent):
     code = f"import sys, {module}; print(*set({absent.split()}) & set(sys.modules))"

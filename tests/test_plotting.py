@@ -173,7 +173,7 @@ def test_plot_overview(images, estimate, matched):
     truth = QTable(SPACE.from_coordinates(estimate.draws[:, 0]))
     truth["x_centroid"], truth["y_centroid"] = catalog["x_centroid"], catalog["y_centroid"]
     pairs = QTable({"first": np.array(matched, int), "second": np.array(matched, int)})
-    figure = plotting.plot_overview(images, truth, catalog, pairs, estimate[matched])
+    figure = plotting.plot_overview(images, truth, catalog, pairs, estimate[matched], accepted=catalog["p_cluster"] > 0.9)
     figure.canvas.draw()
 
 

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from clustercnn.files import whole_file
 from clustercnn.matching import match_positions
 from clustercnn.parameters import as_quantity
+from clustercnn.seeds import seed_sequence
 from clustercnn.simulation.mosaic_background import WholePlaces
-from clustercnn.simulation.random_numbers import seed_sequence
 
 __all__ = ["artificial_cluster_test", "recovered_fraction"]
 

@@ -1,34 +1,10 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""Random numbers as tensors, on whatever device the pixels are made; and their seeds."""
+"""Random numbers as tensors, on whatever device the pixels are made."""
 
 import numpy as np
 import torch
 
-__all__ = ["RandomTensors", "seed_sequence"]
-
-
-def seed_sequence(rng):
-    """
-    The seed that a source of randomness stands for.
-
-    Parameters
-    ----------
-    rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
-        A generator gives the seed by its next number.
-
-    Returns
-    -------
-    seed : `~numpy.random.SeedSequence`
-
-    Examples
-    --------
-    >>> from clustercnn.simulation.random_numbers import seed_sequence
-    >>> seed_sequence(7).entropy
-    7
-    """
-    if isinstance(rng, np.random.SeedSequence):
-        return rng
-    return np.random.SeedSequence(int(rng.integers(2**63)) if isinstance(rng, np.random.Generator) else rng)
+__all__ = ["RandomTensors"]
 
 
 class RandomTensors:

@@ -8,10 +8,11 @@ import torch
 from astropy import units as u
 
 from clustercnn.parameters import positive_quantity
+from clustercnn.seeds import seed_sequence
 from clustercnn.simulation.background import BackgroundFields, star_rates
 from clustercnn.simulation.negatives import NEGATIVE_KINDS, NEGATIVES, draw_negatives
 from clustercnn.simulation.noise import Detector, add_noise, correlate
-from clustercnn.simulation.random_numbers import RandomTensors, seed_sequence
+from clustercnn.simulation.random_numbers import RandomTensors
 from clustercnn.simulation.render import Renderer, band_psfs
 from clustercnn.simulation.scenes import ClusterScenes, Scenes
 from clustercnn.simulation.shards import write_shards

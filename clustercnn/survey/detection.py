@@ -97,7 +97,7 @@ def detection_image(images, fwhm=2.5, box_size=64):
     >>> from clustercnn.images import MultiBandImage
     >>> from clustercnn.survey import detection_image
     >>> pixels = np.random.default_rng(1).normal(0, 1, (96, 96))
-    >>> pixels[50:52, 40:42] += 30
+    >>> pixels[50, 40] += 30
     >>> significance = detection_image(MultiBandImage({"F438W": pixels * u.electron / u.s}))
     >>> print(np.nanmedian(significance).round(), *np.unravel_index(np.nanargmax(significance), (96, 96)))
     0.0 50 40
@@ -155,7 +155,7 @@ class PhotutilsFinder:
         if not isinstance(self.finder, SourceFinder):
             return self.finder(significance, mask=mask)
         segments = self.finder(significance, self.threshold, mask=mask)
-        return None if segments is None else SourceCatalog(significance, segments, mask=mask).to_table(SEGMENT_COLUMNS)
+        return None if segments is None else SourceCatalog(significance, segments, mask=mask).to_table(columns=SEGMENT_COLUMNS)
 
 
 def as_finder(finder):

@@ -6,6 +6,7 @@ Catalogues of whole mosaics: candidates tile by tile, then a posterior for each,
 import hashlib
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 from astropy import units as u
@@ -15,14 +16,16 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from clustercnn import __version__
 from clustercnn.estimate import FLAGS
+from clustercnn.files import whole_file
 from clustercnn.images import MultiBandImage
+from clustercnn.seeds import seed_sequence
 
 from .aperture import aperture_photometry
 from .detection import as_finder
 from .parts import find_parts
 from .tasks import open_checkpoint, tables_of
 
-__all__ = ["make_catalog"]
+__all__ = ["make_catalog", "write_catalog"]
 
 # A tile sees this much beyond its borders, in pixels, and its corner lies on a multiple of the cell in which `find_clusters`
 # measures the scatter: then a candidate looks the same from every tiling.
@@ -110,8 +113,6 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     >>> catalog = make_catalog(images, ClusterNet.from_pretrained("m83"), checkpoint="m83.tiles")  # doctest: +SKIP
     >>> clusters = catalog[(catalog["p_cluster"] > 0.99) & (catalog["part_of"] == 0)]  # doctest: +SKIP
     """
-    from clustercnn.simulation.random_numbers import seed_sequence  # loads torch, which who finds alone need not have
-
     if not isinstance(images, MultiBandImage):
         images = MultiBandImage.read(images)
     finder = as_finder(finder)
@@ -143,9 +144,44 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     main = find_parts(xy, radius, np.asarray(catalog["p_cluster"]), np.asarray(catalog["visibility"], float))
     part_of = np.where(main < 0, 0, np.asarray(catalog["id"])[main]) if len(main) else main
     catalog.add_column(part_of, index=catalog.colnames.index("flags"), name="part_of")
-    catalog.meta = {"version": f"clustercnn {__version__}", "bands": " ".join(images.bands), "model": repr(net), "draws": draws,
+    catalog.meta = {"creator": f"clustercnn {__version__}", "bands": " ".join(images.bands), "model": repr(net), "draws": draws,
                     "level": 0.68, "seed": str(seed.entropy)} | {name: str(value) for name, value in sought.items() if name == "finder"}
     return catalog
+
+
+def write_catalog(catalog, path, overwrite=False):
+    """
+    Write a catalogue to a file, which appears when it is complete.
+
+    Parameters
+    ----------
+    catalog : `~astropy.table.QTable`
+        Of `make_catalog`.
+    path : str or `~pathlib.Path`
+        ``.fits``, ``.ecsv`` or another suffix that astropy knows; ``.xml`` or ``.vot`` for a VOTable, which has no sky coordinates:
+        they become the columns ``ra`` and ``dec`` (ICRS), and the provenance a description.
+    overwrite : bool
+        Whether it may replace another file.
+
+    Raises
+    ------
+    OSError
+        If the file exists.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise OSError(f"{path} exists; pass overwrite=True to replace it")
+    votable = path.suffix.lower() in (".xml", ".vot")
+    if votable:
+        catalog = catalog.copy()
+        for name in [name for name in catalog.colnames if isinstance(catalog[name], SkyCoord)]:
+            sky, place = catalog[name].icrs, catalog.colnames.index(name)
+            catalog.remove_column(name)
+            prefix = "" if name == "sky_centroid" else f"{name}_"
+            catalog.add_columns([sky.ra, sky.dec], [place, place], [f"{prefix}ra", f"{prefix}dec"])
+        catalog.meta = {"description": "; ".join(f"{key}: {value}" for key, value in catalog.meta.items())}
+    with whole_file(path) as partial:
+        catalog.write(partial, format="votable" if votable else None)
 
 
 def _catalog(images, candidates, inferred):
@@ -210,7 +246,7 @@ def _find_in_tile(tile, images, finder):
     if found is None:  # photutils' nothing
         return QTable({"x_centroid": np.empty(0), "y_centroid": np.empty(0)})
     xy = np.round(images.pixel_positions(found) / STEP) * STEP + [left, bottom]
-    table = QTable(found.to_table() if hasattr(found, "to_table") else found)
+    table = QTable(found)
     table.remove_columns([name for name in ("id", "label", "xcentroid", "ycentroid") if name in table.colnames])
     table["x_centroid"], table["y_centroid"] = xy.T
     table.meta.clear()
