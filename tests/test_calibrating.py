@@ -154,7 +154,7 @@ def test_typicality(net):
     assert flagged.sum() <= 5 + 4 * 5**0.5
     assert abs(estimate.typicality.mean() - 0.5) < 0.1
     strange = net.predict(1000 * stamps, draws=2)
-    assert (strange.flags & FLAGS["out of domain"] > 0).all() and (strange.typicality == 1e-4).all()
+    assert (strange.flags & FLAGS["out of domain"] > 0).all() and strange.typicality.max() < 0.005
     stamps[:] = np.nan
     lost = net.predict(stamps[:3], draws=2, nan="mask")
     assert np.isnan(lost.typicality).all() and not (lost.flags & FLAGS["out of domain"]).any()
