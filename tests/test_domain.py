@@ -38,8 +38,8 @@ def test_left_out_distances():
 
 
 def test_typicality_is_uniform_for_the_like_and_low_for_others():
-    """Of fresh samples of the same distribution, though it was fitted to few in many dimensions; and per kind."""
-    sizes = {"complete": 3000, "incomplete": 600}
+    """Of fresh samples of the same distribution, each kind by itself."""
+    sizes = {"complete": 3000, "incomplete": 2000}
     rng = np.random.default_rng(5)
     mixing = {kind: {name: rng.standard_normal((30, 30)) for name in VIEWS} for kind in sizes}
 
@@ -67,7 +67,7 @@ def test_round_trip_and_what_there_is_not():
     assert np.array_equal(np.isnan(found), ~complete)
     for bad in (np.inf, np.nan, 1e300):
         seen["texture"][0] = bad
-        assert domain.typicality(seen, complete)[0] == pytest.approx(1e-4)
+        assert domain.typicality(seen, complete)[0] <= 0.005  # one of each of three views is the strangest of its 500
 
 
 def test_views():
@@ -123,7 +123,7 @@ def test_mocks_pass(strange, name):
     ("saturated star, flat core", 0.6),
     ("bad column within 8 pixels", 0.5),
     ("cosmic rays within 8 pixels", 0.4),
-    ("zero point of one band off by 2.0 mag", 0.8),
+    ("zero point of one band off by 2.0 mag", 0.6),
     ("PSF of diffraction alone", 0.6),
     ("electrons, not electron / s", 1.0),
 ])
