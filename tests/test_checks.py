@@ -6,6 +6,7 @@ Posterior predictive checks: a cluster of the posterior passes, something else d
 import numpy as np
 import pytest
 from astropy import units as u
+from scipy.stats import kstest
 
 from clustercnn.checks import _distances, _shifted, posterior_predictive
 from clustercnn.estimate import ClusterEstimate
@@ -39,6 +40,15 @@ def test_the_truth_passes(batch):
         posterior_predictive(estimate, i, batch["pixels"][i] * UNIT, M83, distance=DISTANCE, n=60, rng=i).p_value for i in range(6)
     ]
     assert np.median(values) > 0.1
+
+
+def test_p_values_are_even_where_the_posterior_is_the_prior(batch):
+    """Then observed and simulated stamps are drawn alike, whatever their heavy tails: the p-value is uniform."""
+    draws = SPACE.from_unit(np.random.default_rng(3).random((1, 500, 4)))
+    prior = ClusterEstimate(draws, SPACE)
+    values = [posterior_predictive(prior, 0, pixels * UNIT, M83, distance=DISTANCE, n=24, rng=i).p_value
+              for i, pixels in enumerate(batch["pixels"])]
+    assert kstest(values, "uniform").pvalue > 1e-3
 
 
 def test_something_else_fails(batch):

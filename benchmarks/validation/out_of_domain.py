@@ -32,7 +32,7 @@ def main():
         __doc__, samples=400,
         checked=(40, "stamps of each kind that go through the posterior predictive check, default 40"),
         checked_mocks=(200, "ordinary clusters that do, default 200"),
-        simulated=(200, "stamps simulated for each check, default 200"),
+        simulated=(100, "stamps simulated for each check, default 100"),
     )
     net = network(args.model)
     instrument, distance = Instrument.from_dict(net.contract["instrument"]), net.contract["distance_mpc"] * u.Mpc
