@@ -50,7 +50,7 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
 
     The stars are drawn anew each time, so the scatter of the simulated stamps counts stochastic populations as well as photon noise; their
     centres scatter by half a pixel, as those of the mocks do.  What lies behind a simulated source is the observed stamp without the mean
-    model, shifted at random so far that the pixels within 12 of the source come from beyond.
+    model (brought to the brightness of the source), shifted at random so far that the pixels within 12 of the source come from beyond.
 
     Parameters
     ----------
@@ -112,12 +112,22 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     light = _light(estimate.draws[i], estimate.space, instrument, distance, psf, shape, (x, y), n, rng)
     # photons of the sky and noise of the detector come with the pixels of the sky; those of the cluster bring their own
     exposure = Detector.from_instrument(instrument).exposure[:, None, None]
-    sky = _shifted(observed - light.mean(axis=0), known & ~near, 2 * radius, n, rng)
+    sky = _shifted(observed - _scaled(light.mean(axis=0), observed, near & known), known & ~near, 2 * radius, n, rng)
     simulated = rng.poisson(light * exposure) / exposure + sky
     model = simulated.mean(axis=0)
     distances = _distances(np.concatenate([observed[None], simulated])[:, near & known])
     p_value = np.mean(distances >= distances[0])
     return PosteriorPredictive(float(p_value), float(distances[0]), model * unit, (observed - model) * unit)
+
+
+def _scaled(light, observed, near):
+    """Mean light (band, ny, nx) as bright as the source observed: its wings are no sky."""
+    scaled = []
+    for mean, pixels, these in zip(light, observed, near, strict=True):
+        offset = mean[these] - mean[these].mean() if these.any() else np.zeros(1)
+        brightness = (offset @ pixels[these]) / (offset @ offset) if offset.any() else 0.0
+        scaled.append(max(brightness, 0.0) * mean)
+    return np.array(scaled)
 
 
 def _shifted(sky, known, distance, n, rng):

@@ -38,7 +38,7 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
 
     Returns
     -------
-    domain : `~clustercnn.network.domain.Domain`
+    domain : `~clustercnn.network.Domain`
     report : dict
         JSON-able; see `calibration_text`.
     """
