@@ -10,13 +10,21 @@ from astropy import units as u
 from fake_stream import FakeStream
 
 from clustercnn.estimate import FLAGS
-from clustercnn.network import ClusterNet, calibration_text
+from clustercnn.network import ClusterNet, calibrating, calibration_text
 from clustercnn.network.calibrating import fit_temperature
 from clustercnn.network.modelfile import read_file, write_file
 from clustercnn.parameters import ParameterSpace
 
 RATE = u.electron / u.s
 STREAM = FakeStream(seed=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fixture_few_draws():
+    """Which cost most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrating, "DRAWS", 100)
+        yield
 
 
 def small(**keywords):
@@ -71,7 +79,7 @@ def test_fit_temperature():
 def test_an_overconfident_class_is_mended():
     """Log odds that are three times too large get three times the temperature, and the probabilities of before."""
     net = small(conditions=False)
-    net.calibrate(STREAM, 2000, first=0, device="cpu", progress=False)
+    net.calibrate(STREAM, 1200, first=0, device="cpu", progress=False)
     stamps = STREAM.batch(0, 300)["pixels"].numpy() * RATE
     before, honest = net.calibration["temperatures"]["class"], net.predict(stamps, draws=2).p_cluster
     module = net.module
@@ -80,12 +88,12 @@ def test_an_overconfident_class_is_mended():
     with torch.no_grad():  # tripled about the odds of the training's mix
         last.weight *= 3
         last.bias.copy_(3 * (last.bias - offset) + offset)
-    net.calibrate(STREAM, 2000, first=0, device="cpu", progress=False)
+    net.calibrate(STREAM, 1200, first=0, device="cpu", progress=False)
     after = net.calibration["temperatures"]["class"]
     if before["temperature"] == 1:
         assert after["temperature"] == pytest.approx(3, abs=4 * after["error"])
     else:
-        assert after["temperature"] == pytest.approx(min(3 * before["temperature"], 2), rel=0.02)
+        assert after["temperature"] == pytest.approx(3 * before["temperature"], rel=0.02)
     assert after["gain"] > 0
     assert np.abs(net.predict(stamps, draws=2).p_cluster - honest).max() < 0.1
 
@@ -154,7 +162,7 @@ def test_typicality(net):
     assert flagged.sum() <= 5 + 4 * 5**0.5
     assert abs(estimate.typicality.mean() - 0.5) < 0.1
     strange = net.predict(1000 * stamps, draws=2)
-    assert (strange.flags & FLAGS["out of domain"] > 0).all() and (strange.typicality == 1e-4).all()
+    assert (strange.flags & FLAGS["out of domain"] > 0).all() and strange.typicality.max() < 0.005
     stamps[:] = np.nan
     lost = net.predict(stamps[:3], draws=2, nan="mask")
     assert np.isnan(lost.typicality).all() and not (lost.flags & FLAGS["out of domain"]).any()

@@ -6,8 +6,9 @@ Posterior predictive checks: a cluster of the posterior passes, something else d
 import numpy as np
 import pytest
 from astropy import units as u
+from scipy.stats import kstest
 
-from clustercnn.checks import posterior_predictive
+from clustercnn.checks import _distances, _shifted, posterior_predictive
 from clustercnn.estimate import ClusterEstimate
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import ParameterSpace
@@ -41,6 +42,15 @@ def test_the_truth_passes(batch):
     assert np.median(values) > 0.1
 
 
+def test_p_values_are_even_where_the_posterior_is_the_prior(batch):
+    """Then observed and simulated stamps are drawn alike, whatever their heavy tails: the p-value is uniform."""
+    draws = SPACE.from_unit(np.random.default_rng(3).random((1, 500, 4)))
+    prior = ClusterEstimate(draws, SPACE)
+    values = [posterior_predictive(prior, 0, pixels * UNIT, M83, distance=DISTANCE, n=24, rng=i).p_value
+              for i, pixels in enumerate(batch["pixels"])]
+    assert kstest(values, "uniform").pvalue > 1e-3
+
+
 def test_something_else_fails(batch):
     estimate = near_truth(batch["parameters"])
     bright = int(np.argmax(batch["visibility"]))
@@ -62,6 +72,35 @@ def test_bad_pixels_do_not_count(batch):
     assert np.isfinite(result.chi_square)
 
 
+def test_of_a_band_that_is_missing_nothing_counts(batch):
+    estimate = near_truth(batch["parameters"])
+    pixels = batch["pixels"][0].copy()
+    pixels[2] = np.nan
+    result = posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, n=20, rng=1)
+    assert 0 < result.p_value <= 1 and np.isnan(result.residual[2]).all() and np.isfinite(result.residual[:2]).all()
+
+
+def test_distances_are_from_the_others():
+    """Each stamp against mean and variance of the rest, as written out."""
+    pixels = np.random.default_rng(1).standard_normal((12, 7)) ** 3
+    for i, found in enumerate(_distances(pixels)):
+        others = np.delete(pixels, i, axis=0)
+        assert found == pytest.approx(np.sum((pixels[i] - others.mean(0)) ** 2 / others.var(0, ddof=1)))
+
+
+def test_shifted_sky_stays_clear_of_the_source():
+    sky = np.zeros((1, 64, 64))
+    row, column = np.indices((64, 64))
+    near = np.hypot(row - 31.5, column - 31.5) < 12
+    sky[0, near] = 1000.0
+    known = np.broadcast_to(~near, sky.shape)
+    sky[0, 0, 0] = 7.0  # marks where the corner goes
+    shifted = _shifted(sky, known, 24, 50, np.random.default_rng(2))
+    assert shifted.shape == (50, 1, 64, 64) and shifted.max() == 7
+    sky[0] = np.where(near, 5.0, np.random.default_rng(3).random((64, 64)))
+    assert _shifted(sky, np.ones_like(sky, dtype=bool), 24, 50, np.random.default_rng(2))[:, 0, near].max() < 1
+
+
 def test_errors(batch):
     estimate = near_truth(batch["parameters"][:1])
     pixels = batch["pixels"][0]
@@ -75,5 +114,5 @@ def test_errors(batch):
         posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=4.5)
     with pytest.raises(ValueError, match="psf must have an entry for each band"):
         posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, psf={})
-    with pytest.raises(ValueError, match="n must be at least 2, not 1"):
+    with pytest.raises(ValueError, match="n must be at least 10, not 1"):
         posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, n=1)

@@ -155,6 +155,7 @@ def test_errors_are_one_line(words, message, capsys, model, tmp_path, monkeypatc
 def test_info(model, capsys):
     assert main(["info", str(model)]) == 0
     text = capsys.readouterr().out
+    assert "Calibration: none" in text
     card = json.loads(text[text.index("{"):])
     assert card["contract"]["bands"] == list(BANDS)
 
@@ -187,17 +188,22 @@ def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(BackgroundFields, "discs", classmethod(lambda cls, *args, **kwargs: cls([np.zeros((3, 80, 80))])))
     out, config = tmp_path / "tiny.safetensors", tmp_path / "run.toml"
     config.write_text(RUN)
-    words = ["--workers", "0", "--seed", "4", "--device", "cpu", "--calibration", "0"]
+    words = ["--workers", "0", "--seed", "4", "--device", "cpu", "--calibration", "80"]
     assert main(["train", "--config", str(config), "--out", str(out), *words]) == 0
     net = ClusterNet.load(out)
+    assert net.calibration["mocks"]["checked"] == 40 and net.domain is not None
     assert net.config["scaling"] == "renormalized" and net.contract["positive_fraction"] == 0.7
     assert net.training["samples"] == 256 and net.contract["seed"] == 4 and net.training["config"] == RUN
     history = QTable.read(tmp_path / "tiny.history.ecsv")
     assert history["samples"][-1] == 256 and history["time"].unit == u.s
-    assert main(["calibrate", "--model", str(out), "--samples", "64"]) == 0
-    assert shares == [0.7, 0.5]  # equal odds are what the class probability promises
+    again = tmp_path / "again.safetensors"
+    assert main(["calibrate", "--model", str(out), "--samples", "96", "--out", str(again), "--device", "cpu"]) == 0
+    assert shares == [0.7, 0.5, 0.5]  # equal odds are what the class probability promises
+    assert "half_light_radius" in capsys.readouterr().out
+    assert ClusterNet.load(again).calibration["mocks"]["checked"] == 48 and ClusterNet.load(out).calibration == net.calibration
+    assert main(["info", str(again)]) == 0
     text = capsys.readouterr().out
-    assert "half_light_radius" in text and "area under the curve" in text
+    assert "checked on" in text and "area under the curve" in text and "false alarms" in text
 
 
 @pytest.mark.parametrize(("text", "message"), [

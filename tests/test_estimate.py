@@ -26,7 +26,8 @@ def gaussian(n=4, k=2000, center=0.5, width=0.05, seed=0, **keywords):
 def fixture_full():
     rng = np.random.default_rng(1)
     visibility = rng.lognormal(2, 0.3, (4, 2000))
-    return gaussian(p_cluster=[0.1, 0.5, 0.9, 1.0], visibility=visibility, flags=[0, 1, 2, 0], meta={"model": "test"})
+    return gaussian(p_cluster=[0.1, 0.5, 0.9, 1.0], visibility=visibility, flags=[0, 1, 2, 0], meta={"model": "test"},
+                    typicality=[0.3, np.nan, 1e-4, 1.0])
 
 
 def test_summaries_have_units_and_values(full):
@@ -140,7 +141,7 @@ def test_table(full):
     table = full.to_table()
     assert isinstance(table, QTable) and len(table) == 4
     columns = [f"{name}{end}" for name in (*SPACE.names, "visibility") for end in ("", "_lo", "_hi")]
-    assert table.colnames == [*columns, "p_cluster", "flags"]
+    assert table.colnames == [*columns, "p_cluster", "typicality", "flags"]
     assert np.all(table["mass_lo"] < table["mass"]) and table["a_v"].unit == u.mag
     assert table.meta["model"] == "test"
 
@@ -162,9 +163,9 @@ def test_fits_round_trip(full, tmp_path, bare):
     again = ClusterEstimate.read(path)
     assert np.array_equal(again.draws, estimate.draws) and again.space == estimate.space and again.meta == estimate.meta
     assert again.draws.dtype.isnative
-    for name in ("p_cluster", "visibility_draws", "flags", "effective_sample_size"):
+    for name in ("p_cluster", "visibility_draws", "flags", "effective_sample_size", "typicality"):
         one, two = getattr(estimate, name), getattr(again, name)
-        assert (one is None and two is None) or np.array_equal(one, two)
+        assert (one is None and two is None) or np.array_equal(one, two, equal_nan=True)
     with pytest.raises(OSError, match="overwrite=True"):
         estimate.write(path)
     estimate.write(path, overwrite=True)
@@ -308,7 +309,7 @@ def test_information_gain():
 
 def test_concatenation_undoes_slicing(full):
     whole = ClusterEstimate.concatenate([full[:1], full[1:3], full[3:]])
-    for name in ("draws", "p_cluster", "visibility_draws", "flags", "effective_sample_size"):
+    for name in ("draws", "p_cluster", "visibility_draws", "flags", "effective_sample_size", "typicality"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(full, name))
     assert whole.space == full.space and whole.meta == full.meta
     bare = gaussian()
@@ -328,6 +329,18 @@ def test_slices_commute_with_summaries(start, length):
         np.testing.assert_array_equal(estimate[part].quantile(name, 0.3), estimate.quantile(name, 0.3)[part])
         shortest, of_all = (some.interval(name, 0.5, "highest-density")[0] for some in (estimate[part], estimate))
         np.testing.assert_array_equal(shortest, of_all[part])
+
+
+def test_typicality(full):
+    """It is told where it is known, and nothing else changes it."""
+    np.testing.assert_array_equal(full.to_table()["typicality"], full.typicality)
+    np.testing.assert_array_equal(full.reweight(SPACE).typicality, full.typicality)
+    assert full[2].typicality.tolist() == [1e-4]
+    assert gaussian().typicality is None and "typicality" not in gaussian().to_table().colnames
+    with pytest.raises(ValueError, match="typicality must lie between 0 and 1"):
+        gaussian(typicality=[0.5, -0.1, 1.0, 0.0])
+    with pytest.raises(ValueError, match="estimates must agree in their typicality"):
+        ClusterEstimate.concatenate([gaussian(), gaussian(typicality=[1.0] * 4)])
 
 
 def test_reweighting_to_the_same_prior_changes_nothing(full):

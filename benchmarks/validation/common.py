@@ -180,6 +180,8 @@ def digest_of(args, net=None, more=()):
             digest.update(path.read_bytes())
     for values in [] if net is None else net.module.state_dict().values():
         digest.update(values.numpy().tobytes())
+    if net is not None:
+        digest.update(repr((net.module.posterior.temperature, net.module.cluster.temperature)).encode())
     return digest.hexdigest()[:12]
 
 

@@ -15,4 +15,5 @@ for script in recovery calibration_bins morphology degeneracy classical_peer flu
     $PYTHON $script.py $VALIDATION
 done
 $PYTHON sensitivity.py $VALIDATION ${DATA:+--data "$DATA"}
+$PYTHON out_of_domain.py $VALIDATION
 $PYTHON more_bands.py $VALIDATION

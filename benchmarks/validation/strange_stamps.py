@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 from astropy.modeling.models import AiryDisk2D
+from scipy.signal import fftconvolve
 
 from clustercnn.psf import as_psf, builtin_psf
 from clustercnn.simulation import BackgroundFields, MockStream
@@ -26,16 +27,16 @@ class StrangeStamps:
         As for `MockStream`.
     seed : int
         Of everything.
-    n_fields : int
-        Synthetic discs, on which all stamps lie.
+    n_fields, field_shape : int, tuple of int
+        Synthetic discs, on which all stamps lie, and their pixels.
     """
 
     shape = (64, 64)
 
-    def __init__(self, space, instrument, distance, seed=20240, n_fields=6):
+    def __init__(self, space, instrument, distance, seed=20_240, n_fields=6, field_shape=(512, 512)):
         self.space, self.instrument, self.distance = space, instrument, distance
-        fields, self.seed = seed, seed + 1
-        self.background = BackgroundFields.discs(instrument, n_fields, (512, 512), rng=fields, distance=distance)
+        self.seed, self.n_fields, self.field_shape = seed, n_fields, field_shape
+        self.background = self._discs(None)
         self.detector = Detector.from_instrument(instrument)
         self.zero_points = np.array([instrument.zero_point(band).value for band in instrument.bands])
         self.n_exposures = np.array([instrument.n_exposures(band) for band in instrument.bands])
@@ -161,8 +162,12 @@ class StrangeStamps:
 
     def other_psf(self, n, psf):
         """Clusters, and the disc behind them, seen through another PSF."""
-        background = BackgroundFields.discs(self.instrument, 2, (384, 384), rng=self.seed, distance=self.distance, psf=psf)
-        return self.stream(8, psf=psf, background=background).batch(0, n)["pixels"].numpy()
+        return self.stream(8, psf=psf, background=self._discs(psf)).batch(0, n)["pixels"].numpy()
+
+    def _discs(self, psf):
+        return BackgroundFields.discs(
+            self.instrument, self.n_fields, self.field_shape, rng=self.seed, distance=self.distance, psf=psf
+        )
 
     def widened(self, factor):
         """The built-in PSFs, so many times as wide."""
@@ -178,8 +183,6 @@ class StrangeStamps:
 
     def doughnut(self, radius):
         """The built-in PSFs spread over a ring: out of focus."""
-        from scipy.signal import fftconvolve
-
         psfs = {}
         for band, psf in builtin_psf(self.instrument).items():
             y, x = (np.indices(psf.data.shape) - len(psf.data) // 2) / psf.oversampling

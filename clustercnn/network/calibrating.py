@@ -38,7 +38,7 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
 
     Returns
     -------
-    domain : `~clustercnn.network.domain.Domain`
+    domain : `~clustercnn.network.Domain`
     report : dict
         JSON-able; see `calibration_text`.
     """
@@ -182,7 +182,7 @@ def _report(module, space, mocks, domain):
     generator = torch.Generator().manual_seed(SEED)
     answers = []
     with torch.inference_mode():
-        for features in mocks["features"][mocks["positive"]].split(BATCH):
+        for features in mocks["features"][mocks["positive"]].split(BATCH // 4):  # so many draws take memory
             answers.append(module.say(features, torch.randn(len(features), DRAWS, len(space) + 2, generator=generator)))
         p_cluster = module.cluster(mocks["features"]).sigmoid().double().numpy()
     draws, visibility, _ = (torch.cat(part).numpy() for part in zip(*answers, strict=True))

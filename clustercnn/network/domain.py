@@ -165,7 +165,7 @@ class Domain:
         Returns
         -------
         share : `~numpy.ndarray`
-            Shape (n,), not below 0.0001, which stands for less than that; NaN for incomplete stamps if there were none among the mocks.
+            Shape (n,), at least 0.0001 and what so many mocks can tell; NaN for incomplete stamps if there were none among the mocks.
         """
         share = np.full(len(complete), np.nan)
         for kind, rows in zip(KINDS, (complete, ~complete), strict=True):

@@ -126,7 +126,7 @@ class ClusterNet:
         self.training = {}
         #: What `calibrate` found, empty before: temperatures, coverage, reliability, false alarms; see `calibration_text`.
         self.calibration = {}
-        #: What tells how strange a stamp is, a `~clustercnn.network.domain.Domain`; None before `calibrate`.
+        #: What tells how strange a stamp is, a `~clustercnn.network.Domain`; None before `calibrate`.
         self.domain = None
         self._set_scales()
 
@@ -257,7 +257,7 @@ class ClusterNet:
 
         The first half of the mocks fits, by maximum likelihood, a temperature of the posterior (of the flow: the width of the normal
         distribution that it starts from; of the grid: of its softmax) and one of the class; those within two standard errors of 1 stay 1.
-        It also fits what tells stamps that are like no mock; see `~clustercnn.network.domain.Domain`. The second half gives the report,
+        It also fits what tells stamps that are like no mock; see `~clustercnn.network.Domain`. The second half gives the report,
         `calibration`, that `save` puts into the model file and ``clustercnn info`` prints. From then on `predict` takes the
         temperatures into account, gives a ``typicality`` and flags stamps out of the domain.
 
