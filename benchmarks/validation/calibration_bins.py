@@ -93,8 +93,7 @@ def main():
              "parameter": TITLES[row["parameter"]], "level": row["level"], "held": row["coverage"],
              "deviation [σ]": row["deviation"]}
             for row in worst]
-    if rows:
-        write("calibration_bins", rows, "The bins that are furthest off:", page)
+    write("calibration_bins", rows, "The bins that are furthest off:" if rows else "No bin has enough clusters.", page)
     write("calibration", overall, note)
     draw(found, rows, p, label)
 

@@ -206,6 +206,9 @@ def write(name, rows, note, page=None, places=4):
     ``page`` are the rows to show, all by default.
     """
     RESULTS.mkdir(parents=True, exist_ok=True)
+    if not rows:
+        (RESULTS / f"{name}.rst").write_text(f"{note}\n")
+        return
     table = Table(rows=rows)
     for column in table.itercols():
         if column.dtype.kind == "f":

@@ -91,7 +91,7 @@ def draw(found, rows, table, maps, kinds):
         x = np.array([row["half_width"] for row in part])
         ax.plot(x, [row["error_68"] for row in part], "o-", ms=4, color=INK)
         ax.plot(x, x, color=ACCENT, lw=1)
-        ax.set(xlabel=f"half of the 68 % interval [{UNITS[name]}]", xscale="log", yscale="log")
+        ax.set(xlabel=f"half 68 % interval [{UNITS[name]}]", xscale="log", yscale="log")
         ax.set_title(PLOTTED[name], fontsize="medium")
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(LogLocator(subs=(1, 3)))
