@@ -39,8 +39,9 @@ class StochasticPhotometry:
     A library of mocks, drawn star by star and observed as the source was, stands for the likelihood, stochastic
     populations included (Fouesneau & Lancon 2010, A&A 521, A22; Krumholz et al. 2015, MNRAS 452, 1447).  The posterior weights each
     mock by a Gaussian kernel of its distance in photometry, as wide as the photometric error and a least width together; where the
-    library is sparse the kernel widens until enough mocks have a say.  What a wide kernel blurs, a linear regression of the parameters
-    on the photometry within it takes back (Beaumont, Zhang & Balding 2002, Genetics 162, 2025).
+    library is sparse the kernel widens until enough mocks have a say.  The mocks are as noisy as the source, so all of the kernel is a
+    blur, and a linear regression of the parameters on the photometry within it takes it back (Beaumont, Zhang & Balding 2002, Genetics
+    162, 2025).
 
     Parameters
     ----------
@@ -57,8 +58,7 @@ class StochasticPhotometry:
     -----
     The measurements are the fluxes within 1.5 pixels of the centre and in rings out to 3, 5 and 10 pixels, above the median
     of a ring at 19 to 29 pixels of a stamp of 64.  They are compared as asinh magnitudes that turn from flux to magnitude where the
-    error of the ring's pixels falls below the least width, 0.05 mag. The mocks are as noisy as the source, and the kernel adds the noise
-    once more; with so many measurements and mocks the width is set by the scarcity of mocks nearly everywhere.
+    error of the ring's pixels falls below the least width, 0.05 mag.
 
     Examples
     --------
@@ -90,7 +90,7 @@ class StochasticPhotometry:
             coordinates.append(batch["parameters"][cluster])
             fluxes.append(measured[0])
             errors.append(measured[1])
-        self._mocks = _Mocks(self.space, np.concatenate(coordinates), np.concatenate(fluxes), effective)
+        self._mocks = _Mocks(self.space, np.concatenate(coordinates), np.concatenate(fluxes), effective, noisy=True)
 
     def predict(self, images, positions=None, draws=200, rng=0, *, instrument=None, pixel_scale=None):
         """
@@ -268,7 +268,7 @@ class StochasticMagnitudes:
             light[part] = np.transpose(bright) + stars.other
         faded = 10 ** (-0.4 * (modulus + np.multiply.outer(values["a_v"].to_value(u.mag), dust)))
         coordinates, fluxes = (values.reshape(-1, values.shape[-1]) for values in (coordinates, light * faded))
-        self._mocks = _Mocks(self.space, coordinates, fluxes, effective)
+        self._mocks = _Mocks(self.space, coordinates, fluxes, effective, noisy=False)
 
     def predict(self, table, draws=200, rng=0, *, system="vega"):
         """
@@ -374,13 +374,17 @@ def _check_magnitudes(values, band):
 
 
 class _Mocks:
-    """Parameters (n, d) and fluxes (n, m) of mocks, which are searched for those like a source."""
+    """
+    Parameters (n, d) and fluxes (n, m) of mocks, which are searched for those like a source.
 
-    def __init__(self, space, coordinates, fluxes, effective):
+    The kernel is the likelihood of mocks without noise; of noisy ones it is but a blur.
+    """
+
+    def __init__(self, space, coordinates, fluxes, effective, noisy):
         if len(coordinates) < effective:
             raise ValueError(f"effective must be at most the number of clusters in the library, {len(coordinates)}, "
                              f"not {effective}; draw more samples")
-        self.space, self.fluxes, self.effective = space, fluxes, effective
+        self.space, self.fluxes, self.effective, self.noisy = space, fluxes, effective, noisy
         # Coordinates with a normal prior, along which a regression cannot leave the box.
         self.normal = ndtri(np.clip(space.to_unit(coordinates.astype(float)), EDGE, 1 - EDGE))
         self._order = fluxes.argsort(axis=0)
@@ -391,12 +395,13 @@ class _Mocks:
         rng = np.random.default_rng(rng)
         normal, numbers, flags = np.empty((n, draws, len(self.space))), np.empty(n), np.zeros(n, dtype=int)
         for i, (flux, error) in enumerate(measured):
-            rows, weights, numbers[i], offsets = self.like(flux, error, width)
+            rows, weights, numbers[i], offsets, widening = self.like(flux, error, width)
             agree = np.sum((offsets**2).sum(axis=1) <= chdtri(max(offsets.shape[1], 1), UNLIKELY))
             chosen = rng.choice(len(rows), draws, p=weights)
             normal[i] = self.normal[rows[chosen]]
             if agree >= FEW:
-                normal[i] -= offsets[chosen] @ _slopes(self.normal[rows], offsets, weights)
+                blur = 1.0 if self.noisy else 1.0 - widening**-0.5  # the share of the offsets that is no error of the source
+                normal[i] -= blur * offsets[chosen] @ _slopes(self.normal[rows], offsets, weights)
             missing = np.isnan(flux)
             flags[i] = (
                 FLAGS["few mocks"] * (agree < FEW) | FLAGS["missing bands"] * missing.any() | FLAGS["no answer"] * missing.all()
@@ -407,7 +412,8 @@ class _Mocks:
 
     def like(self, flux, error, width):
         """
-        Indices of the mocks like a source, their weights, the effective number of these, and the mocks' offsets from it (n, m).
+        Indices of the mocks like a source, their weights, the effective number of these, the mocks' offsets from it (n, m),
+        and the factor by which the variance of the kernel was widened.
 
         Fluxes are compared as arsinh(width flux / error) / width, along which the error, together with a scatter of the fraction
         ``width`` of the flux, is 1 everywhere; NaN is not compared.
@@ -415,7 +421,7 @@ class _Mocks:
         seen = np.flatnonzero(np.isfinite(flux))
         if not len(seen):
             n = len(self.fluxes)
-            return np.arange(n), np.full(n, 1 / n), float(n), np.empty((n, 0))
+            return np.arange(n), np.full(n, 1 / n), float(n), np.empty((n, 0)), 1.0
         flux, error = flux[seen], error[seen]
         softening = np.maximum(error, 1e-9 * np.abs(flux)) / width
         place = np.arcsinh(flux / softening) / width
@@ -435,7 +441,7 @@ class _Mocks:
                 weights, number, widening = _weights(distance, self.effective)
                 needed = np.sqrt(distance.min() + REACH**2 * widening)
                 if reach >= needed or everything:
-                    return rows, weights, number, offsets
+                    return rows, weights, number, offsets, widening
                 reach = min(needed, 2 * reach)
             else:
                 reach *= 2
