@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from clustercnn.estimate import FLAGS, ClusterEstimate
 from clustercnn.parameters import ParameterSpace, as_quantity
-from clustercnn.stamps import depth_covered, read_stamps
+from clustercnn.stamps import depth_covered, log_depth, read_stamps
 
 from .augmentation import ZERO_POINT_ERROR, Augmentation
 from .calibrating import calibrate_module
@@ -536,13 +536,12 @@ class ClusterNet:
         return float(error.value)
 
     def _depth(self, instrument):
-        """Logarithm of the exposures over those of the contract, shape (1, n_bands), and whether training covered none of it."""
-        known = self.contract.get("exposure")
-        if instrument is None or not known:
+        """Logarithm of the depth over that of the contract, shape (1, n_bands), and whether training covered none of it."""
+        if instrument is None:
             return torch.zeros(1, len(self.bands)), False
-        ratio = [np.log10(instrument.exposure(band).to_value(u.s) / known[band]) for band in self.bands]
-        far = np.max(np.abs(ratio)) > np.log10(depth_covered(self.contract))
-        return torch.tensor([ratio], dtype=torch.float32), bool(far)
+        depth = log_depth(instrument, self.contract)
+        far = np.abs(depth).max() > np.log10(depth_covered(self.contract))
+        return torch.tensor(depth[None], dtype=torch.float32), bool(far)
 
     def _check_close(self, name, value, key, unit):
         expected = self.contract.get(key)
