@@ -84,6 +84,8 @@ class TrainingRun:
         for table, entries in tables.items():
             if table not in ENTRIES:
                 raise ValueError(f"{path} has a table or entry {table!r}; those that are read are seed, {', '.join(ENTRIES)}")
+            if not isinstance(entries, dict):
+                raise ValueError(f"{path} has {table} = {entries!r}, but [{table}] must be a table")
             if unknown := set(entries) - ENTRIES[table]:
                 raise ValueError(f"{path} has {', '.join(sorted(unknown))} in [{table}]; its entries are {', '.join(sorted(ENTRIES[table]))}")
         given = tables.get("instrument", {})
