@@ -86,15 +86,18 @@ def _numbers(space, truth, seen, draws, visibility, nll, positive, negative):
     values = space.from_coordinates(truth)
     median = np.median(estimate.draws, axis=1)
     bright = (values["age"] <= 100 * u.Myr) & (seen > 20)
-    label = np.repeat([True, False], [len(positive), len(negative)])
-    clear = seen >= 10
-    clear_label = np.repeat([True, False], [clear.sum(), len(negative)])
+
+    def auc_above(lowest):
+        clear = positive[seen >= lowest]
+        return auc(np.concatenate([clear, negative]), np.repeat([True, False], [len(clear), len(negative)]))
+
     numbers = {
         "clusters": len(positive),
         "negatives": len(negative),
         "nll": nll.mean(),
-        "auc": auc(np.concatenate([positive, negative]), label),
-        "auc_visibility_10": auc(np.concatenate([positive[clear], negative]), clear_label),
+        "auc": auc_above(0),
+        "auc_visibility_5": auc_above(5),
+        "auc_visibility_10": auc_above(10),
         "scatter": dict(zip(space.names, map(_robust_scatter, (median - truth).T), strict=True)),
         "bias": dict(zip(space.names, np.median(median - truth, axis=0), strict=True)),
         "scatter_young_visible": dict(zip(space.names, map(_robust_scatter, (median - truth)[bright].T), strict=True)),
@@ -128,7 +131,7 @@ def table(scores):
     """The scores as lines of text, one column per network."""
     names = list(scores)
     rows = [("mean NLL (flat prior: +3.06)", "nll", ".2f"), ("class AUC, all", "auc", ".3f")]
-    rows += [("class AUC, visibility >= 10", "auc_visibility_10", ".3f")]
+    rows += [(f"class AUC, visibility >= {lowest}", f"auc_visibility_{lowest}", ".3f") for lowest in (5, 10)]
     lines = [f"{'':46}" + "".join(f"{name:>20}" for name in names)]
     lines += [f"{title:46}" + "".join(f"{scores[name][key]:20{form}}" for name in names) for title, key, form in rows]
     units = {"age": "dex", "a_v": "mag", "mass": "dex", "half_light_radius": "dex"}

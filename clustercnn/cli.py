@@ -56,9 +56,9 @@ def main(argv=None):
             as_device(arguments.device)  # before a minute of simulation has passed
         arguments.run(arguments)
     except KeyboardInterrupt as stop:
-        print(f"clustercnn: stopped {stop}".rstrip(), file=sys.stderr)
+        print(f"clustercnn {arguments.verb}: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
-    except (ImportError, IORegistryError, OSError, TypeError, ValueError, u.UnitsError) as error:
+    except (FloatingPointError, ImportError, IORegistryError, OSError, TypeError, ValueError, u.UnitsError) as error:
         print(f"clustercnn {arguments.verb}: {error}", file=sys.stderr)
         return 1
     return 0
@@ -322,11 +322,14 @@ def _train(arguments):
     if checkpoint.exists() and not arguments.resume:
         raise ValueError(f"{checkpoint} is left of an interrupted run: go on with --resume, or delete it")
     device = as_device(arguments.device)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     run = TrainingRun.read(arguments.config, arguments.seed, device=device.type)
     training = run.training | ({} if arguments.samples is None else {"samples": arguments.samples})
     # On a GPU the mocks are made where they are needed.
     workers = arguments.workers if device.type == "cpu" else 0
     history = run.net.fit(run.stream, device=device, workers=workers, checkpoint=checkpoint, **training)
+    if int(os.environ.get("RANK", 0)) > 0:
+        return  # of the processes that torchrun starts the first one has looked at the validation samples
     run.net.save(arguments.out, extra={"config": arguments.config.read_text()})
     _write(history, arguments.out.with_suffix(".history.ecsv"))
     if arguments.calibration:

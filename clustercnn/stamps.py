@@ -9,7 +9,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from .parameters import as_quantity
 
-__all__ = ["depth_covered", "read_stamps"]
+__all__ = ["depth_covered", "log_depth", "read_stamps"]
 
 _CLOSE = 0.02  # relative difference of pixel scales that does no harm
 _DEPTH = 1.4  # ratio of exposures from which on a posterior is off
@@ -156,6 +156,40 @@ def depth_covered(contract):
     return _DEPTH * 10 ** contract.get("depth_scatter", 0.0)
 
 
+def log_depth(instrument, contract):
+    """
+    How much deeper the data of an instrument are than those of a contract.
+
+    Parameters
+    ----------
+    instrument : `~clustercnn.instruments.Instrument`
+        What the data were taken with.
+    contract : dict
+        With ``bands``, ``exposure`` (s) and, where known, ``zero_points`` (mag of 1 electron/s).
+
+    Returns
+    -------
+    depth : `~numpy.ndarray`
+        Decimal logarithm of the ratio of the electrons that one source gives in the exposures, shape (band,); 0 if the contract knows no
+        exposures.
+
+    Examples
+    --------
+    >>> from clustercnn.instruments import Instrument
+    >>> from clustercnn.stamps import log_depth
+    >>> m83 = Instrument.from_name("HST/WFC3/UVIS/M83")
+    >>> contract = {"bands": ["F438W"], "exposure": {"F438W": 188.0}, "zero_points": {"F438W": m83.zero_point("F438W").value}}
+    >>> log_depth(m83, contract).round(2).tolist()
+    [1.0]
+    """
+    bands, exposure, zero_points = contract["bands"], contract.get("exposure"), contract.get("zero_points")
+    if not exposure:
+        return np.zeros(len(bands))
+    depth = [np.log10(instrument.exposure(band).to_value(u.s) / exposure[band]) for band in bands]
+    steps = [instrument.zero_point(band).to_value(u.mag) - zero_points[band] for band in bands] if zero_points else 0.0
+    return np.array(depth) + 0.4 * np.array(steps)
+
+
 def _check_instrument(instrument, contract, user):
     """Complain of other passbands, warn of another depth."""
     for band, passband in contract.get("instrument", {}).get("passbands", {}).items():
@@ -164,11 +198,10 @@ def _check_instrument(instrument, contract, user):
                 f"band {band} of {instrument.name} is {instrument.passband(band)}, but the {user} was made for {passband}"
             )
     furthest = depth_covered(contract)
-    for band, exposure in contract.get("exposure", {}).items():
-        ratio = instrument.exposure(band).to_value(u.s) / exposure
+    for band, ratio in zip(contract["bands"], 10 ** log_depth(instrument, contract), strict=True):
         if not 1 / furthest < ratio < furthest:
             warnings.warn(
-                f"{band} was exposed {ratio:.2g} times as long as the {user} takes for granted: its posteriors are not calibrated at "
+                f"{band} is exposed {ratio:.2g} times as deep as the {user} takes for granted: its posteriors are not calibrated at "
                 "this depth",
                 AstropyUserWarning,
                 stacklevel=4,

@@ -238,7 +238,9 @@ def _tables(path):
     if not _is(seed, int) or seed < 0:
         raise ValueError(f"{path}: seed must be a whole number of 0 or more, not {seed!r}")
     for table, entries in found.items():
-        if table not in ENTRIES or not isinstance(entries, dict):
+        if table in ENTRIES and not isinstance(entries, dict):
+            raise ValueError(f"{path} has {table} = {entries!r}, but [{table}] must be a table")
+        if table not in ENTRIES:
             raise ValueError(f"{path} has a table or entry {table!r}; those that are read are seed, [{'], ['.join(ENTRIES)}]")
         known = ENTRIES[table]
         if table not in ("images", "psf") and (unknown := set(entries) - set(known)):

@@ -186,7 +186,7 @@ def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(training_run, "MockStream", Stream)
     # a pool of discs takes most of a minute to paint
     monkeypatch.setattr(BackgroundFields, "discs", classmethod(lambda cls, *args, **kwargs: cls([np.zeros((3, 80, 80))])))
-    out, config = tmp_path / "tiny.safetensors", tmp_path / "run.toml"
+    out, config = tmp_path / "new" / "tiny.safetensors", tmp_path / "run.toml"
     config.write_text(RUN)
     words = ["--workers", "0", "--seed", "4", "--device", "cpu", "--calibration", "80"]
     assert main(["train", "--config", str(config), "--out", str(out), *words]) == 0
@@ -194,7 +194,7 @@ def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
     assert net.calibration["mocks"]["checked"] == 40 and net.domain is not None
     assert net.config["scaling"] == "renormalized" and net.contract["positive_fraction"] == 0.7
     assert net.training["samples"] == 256 and net.contract["seed"] == 4 and net.training["config"] == RUN
-    history = QTable.read(tmp_path / "tiny.history.ecsv")
+    history = QTable.read(out.with_name("tiny.history.ecsv"))
     assert history["samples"][-1] == 256 and history["time"].unit == u.s
     again = tmp_path / "again.safetensors"
     assert main(["calibrate", "--model", str(out), "--samples", "96", "--out", str(again), "--device", "cpu"]) == 0
@@ -209,6 +209,7 @@ def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(("text", "message"), [
     ("seed = ", "is not TOML"),
     ("[netwerk]", "has a table or entry 'netwerk'; those that are read are seed, \\[images\\], \\[instrument\\]"),
+    ("training = 3", r"has training = 3, but \[training\] must be a table"),
     ("[network]\nheads = 3", r"has heads in \[network\]; its entries are conditions, encoder, head"),
 ])
 def test_broken_configurations(tmp_path, capsys, text, message):
@@ -272,6 +273,22 @@ def test_configurations_of_the_repository(monkeypatch):
     assert "renormalized scaling" in repr(runs["m83-renormalized"].net)
     assert "resnet50 encoder, grid head, fixed scaling" in repr(runs["m83-paper"].net)
     assert all(run.training["samples"] >= 1_000_000 for run in runs.values())
+
+
+@pytest.mark.parametrize("error, status", [
+    (FloatingPointError("the loss is not finite at samples 0 to 127"), 1),
+    (KeyboardInterrupt("training stopped after 96 samples; the state is in x"), 130),
+])
+def test_trainings_that_stop(error, status, tmp_path, capsys, monkeypatch):
+    """Whatever stops a training is told in one line."""
+    from clustercnn.training_run import TrainingRun
+
+    def stop(*_, **__):
+        raise error
+
+    monkeypatch.setattr(TrainingRun, "read", stop)
+    assert main(["train", "--config", "any.toml", "--out", str(tmp_path / "net.safetensors"), "--device", "cpu"]) == status
+    assert capsys.readouterr().err == f"clustercnn train: {error}\n"
 
 
 def test_train_asks_before_it_goes_on(tmp_path, capsys):

@@ -35,6 +35,14 @@ def test_round_trip(tmp_path, half):
     assert [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
 
 
+def test_half_precision_is_for_weights(tmp_path):
+    """Variances of batch normalisation may be far beyond float16, and a network of 9 million weights has few of them."""
+    variance = torch.tensor([1e-9, 1.0, 1e6])
+    write_file(tmp_path / "a.safetensors", {"running_var": variance, "weight": torch.ones(500, 500)}, {}, half=True)
+    assert torch.equal(read_file(tmp_path / "a.safetensors")[0]["running_var"], variance)
+    assert (tmp_path / "a.safetensors").stat().st_size < 2 * 500 * 500 + 1000
+
+
 def test_transposed_tensors_come_back_whole(tmp_path):
     tensors = {"a": TENSORS["weight"].T, "b": torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last)}
     write_file(tmp_path / "a.safetensors", tensors, {})
@@ -48,7 +56,7 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_file(path, TENSORS, {"a": object()})
     with pytest.raises(ValueError, match="weight holds values that are not finite"):
-        write_file(path, {"weight": torch.tensor([1e6])}, {}, half=True)
+        write_file(path, {"weight": torch.tensor([[1e6]])}, {}, half=True)
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
 

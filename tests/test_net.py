@@ -293,7 +293,7 @@ def test_another_instrument():
     m83 = Instrument.from_name("HST/WFC3/UVIS/M83").to_dict()
     net.predict(stamps, draws=2, instrument=Instrument.from_dict(m83))
     deeper = Instrument.from_dict(m83 | {"exposure": m83["exposure"] | {"F438W": 8000}})
-    with pytest.warns(AstropyUserWarning, match="F438W was exposed 4.3 times as long"):
+    with pytest.warns(AstropyUserWarning, match="F438W is exposed 4.3 times as deep"):
         net.predict(stamps, draws=2, instrument=deeper)
     coarse = Instrument.from_dict(m83 | {"pixel_scale": 0.05})
     with pytest.raises(ValueError, match="pixel scale is 0.05"):
@@ -428,8 +428,8 @@ def test_images_may_lack_bands(informed):
         informed.predict(mosaic(("F555W",)), POSITIONS, draws=20, nan="mask")
 
 
-def exposed(seconds):
-    return Instrument("deep", BANDS, pixel_scale=0.04 * u.arcsec / u.pix, exposure=seconds * u.s)
+def exposed(seconds, **keywords):
+    return Instrument("deep", BANDS, pixel_scale=0.04 * u.arcsec / u.pix, exposure=seconds * u.s, **keywords)
 
 
 def test_depth(informed, stamps):
@@ -442,11 +442,21 @@ def test_depth(informed, stamps):
         same, longer = (informed.predict(stamps, draws=20, instrument=exposed(time)) for time in (100, 180))
         np.testing.assert_array_equal(plain.draws, same.draws)
         assert np.abs(longer.draws - plain.draws).max() > 1e-3 and not longer.flags.any()
-        with pytest.warns(AstropyUserWarning, match="was exposed 4 times"):
+        with pytest.warns(AstropyUserWarning, match="is exposed 4 times as deep"):
             far = informed.predict(stamps, draws=20, instrument=exposed(400))
         assert set(far.flags) == {FLAGS["depth unlike training"]}
     finally:
         informed.contract["zero_points"] = zero_points
+
+
+def test_electrons_make_the_depth(informed, stamps):
+    """A detector that catches twice the electrons in half the time sees the same: pixels twice as bright, of the same depth."""
+    instruments = [exposed(50, zero_points=dict.fromkeys(BANDS, (24 + 2.5 * np.log10(2)) * u.mag)), exposed(100, zero_points=24 * u.mag)]
+    informed.contract.pop("instrument", None)
+    plain = informed.predict(stamps, draws=20)
+    twice, same = (informed.predict(n * stamps, draws=20, instrument=instrument) for n, instrument in zip((2, 1), instruments))
+    np.testing.assert_allclose(same.draws, plain.draws, atol=1e-4)
+    np.testing.assert_allclose(twice.draws, plain.draws, atol=1e-3)
 
 
 def test_zero_point_errors(informed, nets, stamps):

@@ -32,7 +32,8 @@ def write_file(path, tensors, header, kind="model", half=False):
     kind : {'model', 'checkpoint'}
         What the file is; `read_file` refuses the other.
     half : bool
-        Store float32 in float16 (half the size; the answers move by less than a thousandth of their spread); float64 stays.
+        Store weights, that is float32 of two axes and more, in float16 (half the size; the answers move by less than a thousandth of
+        their spread). Biases, normalisations, the variances that batch normalisation has seen, which float16 may not hold, and float64 stay.
 
     Raises
     ------
@@ -42,7 +43,7 @@ def write_file(path, tensors, header, kind="model", half=False):
     stored = {}
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu()
-        if half and tensor.dtype == torch.float32:
+        if half and tensor.dtype == torch.float32 and tensor.ndim > 1:
             tensor = tensor.half()
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"tensor {name} holds values that are not finite")

@@ -15,12 +15,13 @@ from tqdm import tqdm
 
 from clustercnn.estimate import FLAGS, ClusterEstimate
 from clustercnn.parameters import ParameterSpace, as_quantity
-from clustercnn.stamps import depth_covered, read_stamps
+from clustercnn.stamps import depth_covered, log_depth, read_stamps
 
 from .augmentation import ZERO_POINT_ERROR, Augmentation
 from .calibrating import calibrate_module
 from .device import as_device
 from .domain import OUT_OF_DOMAIN, Domain, look
+from .holes import filled, flagged
 from .modelfile import read_file, write_file
 from .module import ENCODERS, HEADS, SCALINGS, ClusterModule
 from .training import train
@@ -30,8 +31,6 @@ __all__ = ["ClusterNet"]
 # Electrons per second and pixel at which the stretch turns from linear to logarithmic: about the noise at the depth of M83.
 SCALES = {"F336W": 0.01, "F438W": 0.02, "F814W": 0.05}
 UNIT = u.electron / u.s
-# A stamp with a hole this near its centre, in pixels, has lost the source itself.
-CORE = 4
 
 
 class ClusterNet:
@@ -524,8 +523,8 @@ class ClusterNet:
         return read_stamps(images, positions, self.contract, unit=unit, batch_size=batch_size, nan=nan, **keywords)
 
     def _whole(self, pixels, nan, start):
-        """Stamps as the module takes them, and a flag for each; see `_checked` and `_fill`."""
-        return (_checked if self.config["conditions"] else _fill)(pixels, nan, start)
+        """Stamps as the module takes them, and a flag for each."""
+        return (flagged if self.config["conditions"] else filled)(pixels, nan, start)
 
     def _zero_point_error(self, value):
         error = as_quantity(value, u.mag, "zero_point_error")
@@ -536,13 +535,12 @@ class ClusterNet:
         return float(error.value)
 
     def _depth(self, instrument):
-        """Logarithm of the exposures over those of the contract, shape (1, n_bands), and whether training covered none of it."""
-        known = self.contract.get("exposure")
-        if instrument is None or not known:
+        """Logarithm of the depth over that of the contract, shape (1, n_bands), and whether training covered none of it."""
+        if instrument is None:
             return torch.zeros(1, len(self.bands)), False
-        ratio = [np.log10(instrument.exposure(band).to_value(u.s) / known[band]) for band in self.bands]
-        far = np.max(np.abs(ratio)) > np.log10(depth_covered(self.contract))
-        return torch.tensor([ratio], dtype=torch.float32), bool(far)
+        depth = log_depth(instrument, self.contract)
+        far = np.abs(depth).max() > np.log10(depth_covered(self.contract))
+        return torch.tensor(depth[None], dtype=torch.float32), bool(far)
 
     def _check_close(self, name, value, key, unit):
         expected = self.contract.get(key)
@@ -603,48 +601,12 @@ class ClusterNet:
         self.module.scales.copy_(torch.tensor([self.config["scales"][band] or 1.0 for band in self.bands]))
 
 
-def _checked(pixels, nan, start):
-    """Stamps with NaN where unknown, and a flag per stamp; ``start`` is the index of the first, for the message."""
-    bad = ~np.isfinite(pixels)
-    hit = bad.any(axis=(1, 2, 3))
-    if hit.any() and nan == "raise":
-        raise ValueError(
-            f"{hit.sum()} stamp(s), the first of them number {start + int(hit.argmax())}, hold NaN, masked or missing pixels; "
-            'use nan="mask" to have them as unknown, with a flag'
-        )
-    pixels[bad] = np.nan
-    lost = bad.all(axis=(2, 3))
-    flags = FLAGS["masked pixels"] * hit | FLAGS["missing bands"] * lost.any(axis=1) | FLAGS["no answer"] * lost.all(axis=1)
-    return pixels, flags
-
-
-def _fill(pixels, nan, start):
-    """As `_checked`, but without NaN: for networks that cannot know what is missing."""
-    pixels, flags = _checked(pixels, nan, start)
-    bad = np.isnan(pixels)
-    hit = np.flatnonzero(bad.any(axis=(1, 2, 3)))
-    y, x = (np.arange(size) - (size - 1) / 2 for size in pixels.shape[2:])
-    core = np.hypot(y[:, None], x) < CORE
-    for i in hit:
-        if bad[i, :, core].any() or bad[i].all(axis=(1, 2)).any():
-            flags[i] |= FLAGS["no answer"]
-        for band in np.flatnonzero(bad[i].any(axis=(1, 2))):
-            hole = bad[i, band]
-            pixels[i, band, hole] = 0.0 if hole.all() else np.median(pixels[i, band, ~hole])
-    return pixels, flags
-
-
 def _versions():
     import astropy
     import zuko
 
     import clustercnn
 
-    return {
-        "clustercnn": clustercnn.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "astropy": astropy.__version__,
-        "zuko": zuko.__version__,
+    return {"python": platform.python_version()} | {
+        module.__name__: module.__version__ for module in (clustercnn, torch, np, astropy, zuko)
     }
