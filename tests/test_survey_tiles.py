@@ -113,7 +113,7 @@ RUN = """
 import json, sys
 from pathlib import Path
 from fake_net import BANDS, Net, finder
-from clustercnn.survey import make_catalog
+from clustercnn.survey import make_catalog, mosaic
 mosaic.CHUNK = 5
 folder, checkpoint, out = sys.argv[1:]
 paths = {band: Path(folder) / f"{band}.fits" for band in BANDS}

@@ -122,7 +122,7 @@ def test_start_gives_its_architecture_and_weights(folder):
 
 @pytest.mark.parametrize(("text", "message"), [
     ('seed = "one"', "seed must be a whole number of 0 or more, not 'one'"),
-    ("images = 3", "a table or entry 'images'"),
+    ("images = 3", r"images = 3, but \[images\] must be a table"),
     ("[images]\nF438W = 3", r"F438W in \[images\] must be text in quotes, not 3"),
     ('[images]\nF438W = "F438W.fits"', r"\[instrument\] of .*: distance must be given"),
     ('[images]\nF438W = "psf_F438W.fits"', r"\[images\] of .*: the image of F438W has no unit"),
