@@ -217,7 +217,7 @@ class StochasticMagnitudes:
     ...     catalogue[f"{band}_err"] = [0.05] * u.mag
     >>> estimate = peer.predict(catalogue)
     >>> estimate
-    <ClusterEstimate of 1 source, 200 draws of age, a_v, mass>
+    <ClusterEstimate of 1 source, 500 draws of age, a_v, mass>
     """
 
     def __init__(
@@ -233,7 +233,7 @@ class StochasticMagnitudes:
         extinction_law="F99",
         r_v=None,
         least_width=LEAST_WIDTH,
-        effective=100,
+        effective=50,
         rng=0,
         progress=False,
     ):
@@ -270,7 +270,7 @@ class StochasticMagnitudes:
         coordinates, fluxes = (values.reshape(-1, values.shape[-1]) for values in (coordinates, light * faded))
         self._mocks = _Mocks(self.space, coordinates, fluxes, effective, noisy=False)
 
-    def predict(self, table, draws=200, rng=0, *, system="vega"):
+    def predict(self, table, draws=500, rng=0, *, system="vega"):
         """
         Posteriors of sources.
 
@@ -377,7 +377,7 @@ class _Mocks:
     """
     Parameters (n, d) and fluxes (n, m) of mocks, which are searched for those like a source.
 
-    The kernel is the likelihood of mocks without noise; of noisy ones it is but a blur.
+    Of mocks without noise the kernel is the likelihood; with noise it is but a blur, which a regression takes back.
     """
 
     def __init__(self, space, coordinates, fluxes, effective, noisy):
@@ -395,13 +395,12 @@ class _Mocks:
         rng = np.random.default_rng(rng)
         normal, numbers, flags = np.empty((n, draws, len(self.space))), np.empty(n), np.zeros(n, dtype=int)
         for i, (flux, error) in enumerate(measured):
-            rows, weights, numbers[i], offsets, widening = self.like(flux, error, width)
+            rows, weights, numbers[i], offsets = self.like(flux, error, width)
             agree = np.sum((offsets**2).sum(axis=1) <= chdtri(max(offsets.shape[1], 1), UNLIKELY))
             chosen = rng.choice(len(rows), draws, p=weights)
             normal[i] = self.normal[rows[chosen]]
-            if agree >= FEW:
-                blur = 1.0 if self.noisy else 1.0 - widening**-0.5  # the share of the offsets that is no error of the source
-                normal[i] -= blur * offsets[chosen] @ _slopes(self.normal[rows], offsets, weights)
+            if self.noisy and agree >= FEW:
+                normal[i] -= offsets[chosen] @ _slopes(self.normal[rows], offsets, weights)
             missing = np.isnan(flux)
             flags[i] = (
                 FLAGS["few mocks"] * (agree < FEW) | FLAGS["missing bands"] * missing.any() | FLAGS["no answer"] * missing.all()
@@ -412,8 +411,7 @@ class _Mocks:
 
     def like(self, flux, error, width):
         """
-        Indices of the mocks like a source, their weights, the effective number of these, the mocks' offsets from it (n, m),
-        and the factor by which the variance of the kernel was widened.
+        Indices of the mocks like a source, their weights, the effective number of these, and the mocks' offsets from it (n, m).
 
         Fluxes are compared as arsinh(width flux / error) / width, along which the error, together with a scatter of the fraction
         ``width`` of the flux, is 1 everywhere; NaN is not compared.
@@ -421,7 +419,7 @@ class _Mocks:
         seen = np.flatnonzero(np.isfinite(flux))
         if not len(seen):
             n = len(self.fluxes)
-            return np.arange(n), np.full(n, 1 / n), float(n), np.empty((n, 0)), 1.0
+            return np.arange(n), np.full(n, 1 / n), float(n), np.empty((n, 0))
         flux, error = flux[seen], error[seen]
         softening = np.maximum(error, 1e-9 * np.abs(flux)) / width
         place = np.arcsinh(flux / softening) / width
@@ -441,7 +439,7 @@ class _Mocks:
                 weights, number, widening = _weights(distance, self.effective)
                 needed = np.sqrt(distance.min() + REACH**2 * widening)
                 if reach >= needed or everything:
-                    return rows, weights, number, offsets, widening
+                    return rows, weights, number, offsets
                 reach = min(needed, 2 * reach)
             else:
                 reach *= 2
