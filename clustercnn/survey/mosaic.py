@@ -97,7 +97,7 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
             The ``id`` of the source of whose light this one is a second peak, else 0: it lies within 1.5 half-light radii (or 2
             pixels) of that source, whose ``p_cluster`` is higher and at least 0.5.
         ``flags``
-            Bits of `clustercnn.estimate.FLAGS`.
+            Bits of ``clustercnn.estimate.FLAGS``.
 
     Raises
     ------
