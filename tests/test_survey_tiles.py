@@ -110,7 +110,7 @@ def test_pickled_images_of_files_are_paths(paths):
 
 
 RUN = """
-import json, sys
+import sys
 from pathlib import Path
 from fake_net import BANDS, Net, finder
 from clustercnn.survey import make_catalog, mosaic

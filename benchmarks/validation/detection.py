@@ -28,6 +28,7 @@ from clustercnn.survey import make_catalog
 
 DISTANCE = 4.5 * u.Mpc
 STAMP = 64
+AGES = (10**6.6001, 10**10.0999) * u.yr  # those of the isochrones; the prior reaches half a step further
 BORDER, APART = 32, 24  # pixels: from the edges, from one another
 VISIBLE = 10
 CUTS = {"p_cluster": (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999), "visibility": (0, 2, 4, 6, 8, 10, 15, 20, 30, 50)}
@@ -45,6 +46,7 @@ def visible_clusters(n, images, instrument, rng):
             row = space.sample(1, rng=rng)[0]
             if len(places) and np.hypot(*(places - place).T).min() < APART:
                 continue
+            row["age"] = np.clip(row["age"], *AGES)
             cluster = SyntheticCluster(distance=DISTANCE, rng=rng, **{name: row[name] for name in space.names})
             position = tuple(place - images.cutout_origins(place, (STAMP, STAMP))[0])
             light = cluster.render(instrument, shape=(STAMP, STAMP), position=position).to_array(RATE)
@@ -131,7 +133,8 @@ def main():
     catalog = make_catalog(result.images, network(arguments.model), rng=arguments.seed, progress=True)
     seen = len(found_by(truth, catalog))
     rows = curves(truth, catalog)
-    page = [row for row in rows if row["second_peaks"] == "merged" or row["value"] == P_CLUSTER]
+    names = ("second_peaks", "cut", "value", "sources", "clusters", "completeness", "purity")
+    page = [{name: row[name] for name in names} for row in rows if row["second_peaks"] == "merged" or row["value"] == P_CLUSTER]
     write(arguments.name, rows, f"{len(truth)} clusters of visibility > {VISIBLE} in {arguments.size} x {arguments.size} pixels, seed "
           f"{arguments.seed}: {seen} of them are among the {len(catalog)} candidates.", page)
     draw(rows, arguments.name)

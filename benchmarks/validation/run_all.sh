@@ -16,4 +16,5 @@ for script in recovery calibration_bins morphology degeneracy classical_peer flu
 done
 $PYTHON sensitivity.py $VALIDATION ${DATA:+--data "$DATA"}
 $PYTHON out_of_domain.py $VALIDATION
+$PYTHON detection.py
 $PYTHON more_bands.py $VALIDATION
