@@ -150,7 +150,8 @@ class TrainingRun:
             `~clustercnn.instruments.Instrument`; without a name the headers of the images tell; ``distance``), ``psf`` (band = path,
             and keywords of `~clustercnn.psf.as_psf`), ``mocks`` (``background``, "disc" or "mosaic"; ``avoid``, a table of sources
             from which stamps of the mosaic keep ``avoid_radius``; keywords of `~clustercnn.simulation.MockStream`), ``network``
-            (``start``, a model file or the name of a pretrained network; or keywords of `~clustercnn.network.ClusterNet`) and
+            (``start``, a model file or the name of a pretrained network, and perhaps another ``scaling``; or keywords of
+            `~clustercnn.network.ClusterNet`) and
             ``training`` (keywords of its ``fit``). Paths are relative to the file, quantities are text such as "4.5 Mpc".
         seed : int, optional
             Of the mocks and of the first weights, in place of the file's.
@@ -300,8 +301,8 @@ def _network(given, instrument, folder, seed):
     """The network of a table ``network``, and the one that it starts from, or None."""
     if "start" not in given:
         return ClusterNet(instrument.bands, rng=seed, **given), None
-    if len(given) > 1:
-        raise ValueError(f"{', '.join(sorted(set(given) - {'start'}))} cannot go with start, which has an architecture already")
+    if wrong := set(given) - {"start", "scaling"}:
+        raise ValueError(f"{', '.join(sorted(wrong))} cannot go with start, which has an architecture already")
     name = given["start"]
     start = ClusterNet.load(folder / name) if (folder / name).is_file() else ClusterNet.from_pretrained(name)
     if len(start.bands) != len(instrument.bands):
@@ -309,5 +310,6 @@ def _network(given, instrument, folder, seed):
             f"start = {name!r} has {len(start.bands)} bands, {', '.join(start.bands)}, but the data {len(instrument.bands)}: "
             "leave start out to train a network from scratch"
         )
-    same = {key: start.config[key] for key in ENTRIES["network"] if key != "start"}
-    return ClusterNet(instrument.bands, space=start.space, rng=seed, **same), start
+    settings = {key: start.config[key] for key in ENTRIES["network"] if key != "start"}
+    settings["scaling"] = given.get("scaling", settings["scaling"])
+    return ClusterNet(instrument.bands, space=start.space, rng=seed, **settings), start

@@ -490,6 +490,9 @@ def test_fine_tuning(informed, nets):
     lost = ClusterNet(shape=(24, 24), rng=7).fit(DeeperStream(seed=4), samples=64, **settings)
     assert history["nll"][-1] < lost["nll"][-1] - 0.5
     assert net.module.cluster.counts.sum() == 64 and net.training["start"]["samples"] == 16000
+    renormalized = ClusterNet(shape=(24, 24), rng=7, scaling="renormalized")
+    renormalized.fit(DeeperStream(seed=4), samples=32, start=informed, **settings)
+    assert renormalized.config["scaling"] == "renormalized" and renormalized.training["start"]["samples"] == 16000
     with pytest.raises(ValueError, match="start must be a network like this one"):
         ClusterNet(shape=(24, 24)).fit(STREAM, samples=32, start=nets["flow", "fixed"], progress=False, device="cpu")
     with pytest.raises(TypeError, match="start must be a ClusterNet, such as .*, not 'm83'"):

@@ -116,6 +116,7 @@ def test_start_gives_its_architecture_and_weights(folder):
     assert run.training["learning_rate"] == 1 and run.training["start"].bands == start.bands
     pretrained = read(folder, '[network]\nstart = "m83"', EMPTY)
     assert pretrained.training["start"].training["samples"] > 100_000
+    assert read(folder, '[network]\nstart = "m83"\nscaling = "renormalized"', EMPTY).net.config["scaling"] == "renormalized"
     run.net._start_from(run.training["start"])
     pretrained.net._start_from(pretrained.training["start"])
 

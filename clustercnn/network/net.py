@@ -185,7 +185,7 @@ class ClusterNet:
             See `~clustercnn.network.train`. With ``checkpoint`` (a path) an interrupted training goes on where it stopped.
         start : `ClusterNet`, optional
             A trained network of the same architecture, number of bands and parameter space to start from (fine-tuning), for
-            example for other backgrounds, PSFs, depths or bands.
+            example for other backgrounds, PSFs, depths or bands. Its scaling may be another one.
 
         Returns
         -------
@@ -577,7 +577,7 @@ class ClusterNet:
         """Take the weights of a network of the same kind."""
         if not isinstance(other, ClusterNet):
             raise TypeError(f"start must be a ClusterNet, such as ClusterNet.load('another.safetensors'), not {other!r}")
-        same = ("encoder", "head", "photometry", "scaling", "conditions", "shape")
+        same = ("encoder", "head", "photometry", "conditions", "shape")
         if [self.config[name] for name in same] != [other.config[name] for name in same] or len(self.bands) != len(other.bands):
             raise ValueError(f"start must be a network like this one, {self!r}, not {other!r}")
         if self.space != other.space:
