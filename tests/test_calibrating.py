@@ -98,16 +98,37 @@ def test_an_overconfident_class_is_mended():
     assert np.abs(net.predict(stamps, draws=2).p_cluster - honest).max() < 0.1
 
 
-def test_labels_with_more_scatter_widen_the_posterior():
-    """Where the truth scatters by more than was learned, the temperature rises, the loss falls and more of the truth is covered."""
+class Scattered(FakeStream):
+    """Clusters whose parameters are not quite what they look like."""
 
-    class Scattered(FakeStream):
-        def batch(self, start, size):
-            batch = super().batch(start, size)
-            lower, upper = torch.tensor(self.space.bounds, dtype=torch.float32).T
-            noise = 0.25 * (upper - lower) * torch.randn(batch["parameters"].shape, generator=torch.Generator().manual_seed(start % 2**31))
-            return batch | {"parameters": (batch["parameters"] + noise).clamp(lower, upper)}
+    def batch(self, start, size):
+        batch = super().batch(start, size)
+        lower, upper = torch.tensor(self.space.bounds, dtype=torch.float32).T
+        noise = 0.25 * (upper - lower) * torch.randn(batch["parameters"].shape, generator=torch.Generator().manual_seed(start % 2**31))
+        return batch | {"parameters": (batch["parameters"] + noise).clamp(lower, upper)}
 
+
+def test_the_last_lesson():
+    """The head learns from the mocks that fit and from no other, as the file will hold it; where it gets worse it stays as it was."""
+    net = small()
+    before = {name: tensor.half().float() for name, tensor in net.module.state_dict().items()}
+    net.calibrate(Scattered(seed=1), 1200, first=0, device="cpu", progress=False)
+    lesson, after = net.calibration["last_lesson"], net.module.state_dict()
+    assert lesson["stays"] and lesson["gain"] > 0.05 and 200 < lesson["clusters"] < 340
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed and all(name.startswith("posterior.layers") for name in changed)
+    assert all(torch.equal(after[name], after[name].half().float()) for name in changed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrating, "LEARNING_RATE", 1.0)
+        net.calibrate(STREAM, 400, first=0, device="cpu", progress=False)
+    assert net.calibration["last_lesson"]["gain"] == 0 and not net.calibration["last_lesson"]["stays"]
+    assert all(torch.equal(tensor, after[name]) for name, tensor in net.module.state_dict().items())
+    assert "no gain, undone" in calibration_text(net.calibration)
+
+
+def test_labels_with_more_scatter_widen_the_posterior(monkeypatch):
+    """Where the truth scatters by more than was learned and there is no last lesson, the temperature rises and the loss falls."""
+    monkeypatch.setattr(calibrating, "LEARNING_RATE", 0.0)
     net = small(conditions=False)
     net.calibrate(Scattered(seed=1), 1000, first=0, device="cpu", progress=False)
     found = net.calibration["temperatures"]["posterior"]
@@ -178,5 +199,5 @@ def test_a_new_training_forgets(net, tmp_path):
 def test_errors(net):
     with pytest.raises(ValueError, match="the stream has bands"):
         ClusterNet(bands=("F438W", "F814W"), shape=(24, 24)).calibrate(STREAM)
-    with pytest.raises(ValueError, match="at least 10 clusters and 10 other stamps"):
+    with pytest.raises(ValueError, match="at least 20 clusters and 20 other stamps"):
         ClusterNet(shape=(24, 24)).calibrate(FakeStream(only_clusters=True), 64, progress=False, device="cpu")

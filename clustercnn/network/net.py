@@ -252,13 +252,14 @@ class ClusterNet:
 
     def calibrate(self, stream, samples=20_000, *, first=2**41, device="auto", progress=True):
         """
-        Check the trained network on mocks that it has not seen, and mend what a temperature can mend.
+        Check the trained network on mocks that it has not seen, and mend what can be mended without looking at stamps again.
 
-        The first half of the mocks fits, by maximum likelihood, a temperature of the posterior (of the flow: the width of the normal
-        distribution that it starts from; of the grid: of its softmax) and one of the class; those within two standard errors of 1 stay 1.
-        It also fits what tells stamps that are like no mock; see `~clustercnn.network.Domain`. The second half gives the report,
-        `calibration`, that `save` puts into the model file and ``clustercnn info`` prints. From then on `predict` takes the
-        temperatures into account, gives a ``typicality`` and flags stamps out of the domain.
+        The first part of the mocks, all but the last 10,000 and at least half, fits. From them the head of the posterior learns on for six
+        passes, which stays only if it is better for a tenth of them that is held back. Then come, by maximum likelihood, a temperature of the
+        posterior (of the flow: the width of the normal distribution that it starts from; of the grid: of its softmax) and one of the class;
+        those within two standard errors of 1 stay 1. They also fit what tells stamps that are like no mock; see
+        `~clustercnn.network.Domain`. The others give the report, `calibration`, that `save` puts into the model file and ``clustercnn info``
+        prints. From then on `predict` takes the temperatures into account, gives a ``typicality`` and flags stamps out of the domain.
 
         Parameters
         ----------
@@ -276,7 +277,7 @@ class ClusterNet:
         Raises
         ------
         ValueError
-            If the stream's bands, stamp shape or parameter space are not those of the network; for less than 10 clusters or 10 others in a
+            If the stream's bands, stamp shape or parameter space are not those of the network; for less than 20 clusters or 20 others in a
             half of the mocks.
         """
         self._checked_contract(stream)
