@@ -34,6 +34,7 @@ def sbc_ranks(draws, truth):
     >>> sbc_ranks([[1.0, 2.0, 3.0]], [2.5])
     array([2])
     """
+    _check_known(truth)
     draws, truth = np.asarray(draws), np.asarray(truth)
     if draws.ndim < 2 or draws[:, 0].shape != truth.shape:
         raise ValueError(f"draws must have shape (n, k, ...) where truth has (n, ...), not {draws.shape} and {truth.shape}")
@@ -176,10 +177,22 @@ def tarp(estimate, truth, levels=None, rng=0):
 
 
 def _coordinates(estimate, truth):
-    coordinates = estimate.space.to_coordinates(truth)
+    """True coordinates (n, d)."""
+    if missing := [name for name in estimate.space.names if name not in truth.keys()]:
+        raise ValueError(f"truth must hold all parameters of the estimate; it lacks {missing}")
+    for name in estimate.space.names:
+        _check_known(truth[name])
+    coordinates = np.asarray(estimate.space.to_coordinates(truth))
     if coordinates.shape != (len(estimate), len(estimate.space)):
         raise ValueError(f"truth must hold {len(estimate)} values per parameter, not {coordinates.shape[:-1]}")
     return coordinates
+
+
+def _check_known(truth):
+    if not np.size(truth):
+        raise ValueError("truth must hold at least one source")
+    if np.any(getattr(truth, "mask", False)) or not np.isfinite(truth).all():
+        raise ValueError("truth must be finite and not masked: leave out the sources of which it is not known")
 
 
 def coverage(estimate, truth, levels=(0.68, 0.95)):
@@ -193,7 +206,7 @@ def coverage(estimate, truth, levels=(0.68, 0.95)):
     truth : `~astropy.table.QTable` or mapping
         A Quantity of length n per parameter.
     levels : sequence of float
-        Probabilities in (0, 1).
+        Probabilities in (0, 1), of the intervals of `ClusterEstimate.interval <clustercnn.estimate.ClusterEstimate.interval>`.
 
     Returns
     -------
@@ -220,7 +233,7 @@ def coverage(estimate, truth, levels=(0.68, 0.95)):
         for level in levels:
             if not 0 < level < 1:
                 raise ValueError(f"levels must lie between 0 and 1, not {level}")
-            lower, upper = np.quantile(estimate.draws[:, :, i], [0.5 - level / 2, 0.5 + level / 2], axis=1)
+            lower, upper = (space[name].to_coordinate(end) for end in estimate.interval(name, level))
             inside = float(np.mean((coordinates[:, i] >= lower) & (coordinates[:, i] <= upper)))
             error = np.sqrt(level * (1 - level) / len(estimate))
             rows.append((name, level, inside, error, (inside - level) / error))
@@ -248,11 +261,13 @@ def auc(score, label):
     >>> auc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
     0.75
     """
-    score, label = np.asarray(score, dtype=float), np.asarray(label).astype(bool)
+    score, label = np.asarray(score, dtype=float), _labels(label)
     if score.ndim != 1 or score.shape != label.shape:
         raise ValueError(f"score and label must be one-dimensional and alike, not of shape {score.shape} and {label.shape}")
     if label.all() or not label.any():
         raise ValueError("label must hold positives and negatives")
+    if np.isnan(score).any():
+        raise ValueError("score must not be NaN")
     _, place, number = np.unique(score, return_inverse=True, return_counts=True)
     rank = (np.cumsum(number) - 0.5 * (number - 1))[place]  # mid-ranks, from 1
     positives = int(label.sum())
@@ -284,11 +299,13 @@ def reliability(p, label, bins=10):
     >>> reliability([0.1, 0.1, 0.9, 0.9], [0, 0, 1, 1], bins=2)["fraction"].tolist()
     [0.0, 1.0]
     """
-    p, label = np.asarray(p, dtype=float), np.asarray(label).astype(bool)
+    p, label = np.asarray(p, dtype=float), _labels(label)
     if p.shape != label.shape or p.ndim != 1:
         raise ValueError(f"p and label must be one-dimensional and alike, not of shape {p.shape} and {label.shape}")
     if not np.all((p >= 0) & (p <= 1)):
         raise ValueError("p must lie between 0 and 1")
+    if not len(p) or bins < 1:
+        raise ValueError(f"there must be at least one value of p and one bin, not {len(p)} and {bins}")
     cell = np.minimum((p * bins).astype(int), bins - 1)
     rows = []
     for i in np.unique(cell):
@@ -297,6 +314,13 @@ def reliability(p, label, bins=10):
         mean = p[here].mean()
         rows.append((mean, label[here].mean(), np.sqrt(max(mean * (1 - mean), 1e-12) / n), n))
     return QTable(rows=rows, names=("p", "fraction", "error", "n"))
+
+
+def _labels(label):
+    label = np.asarray(label)
+    if not np.isin(label, [0, 1]).all():
+        raise ValueError("label must be true or false, 1 or 0")
+    return label.astype(bool)
 
 
 def calibration_error(p, label, bins=10, n=400, level=0.95, rng=0):
@@ -334,6 +358,7 @@ def calibration_error(p, label, bins=10, n=400, level=0.95, rng=0):
     >>> print(f"{error:.1f} {error > limit}")
     0.2 True
     """
+    p = np.asarray(p, dtype=float)
     error = _calibration_error(p, label, bins)
     rng = np.random.default_rng(rng)
     chance = [_calibration_error(p, rng.random(len(p)) < p, bins) for _ in range(n)]

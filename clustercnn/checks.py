@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from astropy import units as u
 
-from clustercnn.parameters import ParameterSpace
+from clustercnn.parameters import ParameterSpace, as_quantity
 from clustercnn.simulation.background import star_rates
 from clustercnn.simulation.noise import Detector
 from clustercnn.simulation.render import Renderer, band_psfs
@@ -59,7 +59,7 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     i : int
         Which source.
     stamp : `~astropy.units.Quantity`
-        The source as observed, shape (band, ny, nx), electron/s.
+        The source as observed, shape (band, ny, nx), electron/s. Pixels that are NaN or masked are not compared.
     instrument : `~clustercnn.instruments.Instrument`
         Bands, in the order of the stamp, and their noise.
     distance : `~astropy.units.Quantity`
@@ -78,6 +78,13 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     result : `PosteriorPredictive`
         A small ``p_value`` says that no cluster of the posterior looks like the source. It cannot be smaller than 1 / (n + 1).
 
+    Raises
+    ------
+    TypeError, `~astropy.units.UnitsError`
+        If the stamp or the distance has no unit or a wrong one.
+    ValueError
+        For stamps of another shape or without good pixels, another space than that of clusters, and too few simulations.
+
     Notes
     -----
     The posterior has seen the pixels that it is compared with: p-values of sources that are what the model says are not spread evenly
@@ -92,11 +99,11 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     (0.48, (3, 64, 64))
     """
     unit = u.electron / u.s
-    if not isinstance(stamp, u.Quantity):
-        raise TypeError("stamp must be a Quantity such as array * u.electron / u.s")
-    observed = stamp.to_value(unit).astype(float)
-    if observed.ndim != 3 or len(observed) != len(instrument.bands):
-        raise ValueError(f"stamp must have shape ({len(instrument.bands)}, ny, nx) for the instrument's bands, not {stamp.shape}")
+    stamp = as_quantity(stamp, unit, "stamp")
+    observed = (stamp.filled(np.nan) if hasattr(stamp, "filled") else stamp).value.astype(float)
+    if observed.ndim != 3 or len(observed) != len(instrument.bands) or min(observed.shape[1:]) < 8:
+        raise ValueError(f"stamp must have shape ({len(instrument.bands)}, ny, nx) for the instrument's bands, with at least 8 x 8 pixels, "
+                         f"not {stamp.shape}")
     if n < 10:
         raise ValueError(f"n must be at least 10, not {n}")
     rng = np.random.default_rng(rng)

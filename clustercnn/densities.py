@@ -1,11 +1,11 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""What draws tell of the density that they are from: peaks, shortest intervals, information. Arrays alone."""
+"""What draws tell of the density that they are from: peaks, shortest intervals, information; and how to weight them. Arrays alone."""
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.special import digamma
 
-__all__ = ["find_peaks", "information", "shortest_interval", "smoothed_histogram"]
+__all__ = ["find_peaks", "information", "resample", "shortest_interval", "smoothed_histogram"]
 
 
 def smoothed_histogram(unit, cells):
@@ -105,6 +105,11 @@ def shortest_interval(draws, level):
     lower, upper : `~numpy.ndarray`
         Shape (n,); draws themselves. For fewer than three draws in the interval its ends are all that is known.
 
+    Notes
+    -----
+    The draws choose the interval that is to hold them, so it holds the truth less often than it says: that of 0.68 of 200 draws of a
+    normal distribution 0.65 of the time.
+
     Examples
     --------
     >>> import numpy as np
@@ -121,6 +126,37 @@ def shortest_interval(draws, level):
     return ordered[rows, first], ordered[rows, first + inside - 1]
 
 
+def resample(weights, rng):
+    """
+    Numbers of draws, picked in proportion to their weights with one random number per row (systematic resampling), the least noise.
+
+    Parameters
+    ----------
+    weights : `~numpy.ndarray`
+        Not negative, with a positive sum in each row, shape (n, k).
+    rng : `~numpy.random.Generator`
+        Source of randomness.
+
+    Returns
+    -------
+    picked : `~numpy.ndarray` of int
+        Shape (n, k), ascending; with equal weights each draw once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clustercnn.densities import resample
+    >>> resample(np.array([[0.0, 1.0, 0.0, 3.0]]), np.random.default_rng(1))
+    array([[1, 3, 3, 3]])
+    """
+    n, k = weights.shape
+    total = weights.cumsum(axis=1)
+    ticks = (np.arange(k) + rng.random((n, 1))) / k * total[:, -1:]
+    picked = [np.searchsorted(ends, marks, side="right") for ends, marks in zip(total, ticks, strict=True)]
+    # a last tick that was rounded up to the whole belongs to the last draw of all
+    return np.minimum(np.array(picked, dtype=int).reshape(n, k), k - 1)
+
+
 def information(unit, neighbour=3):
     """
     Information gained over the flat prior of the unit cube, by the distances of draws to their nearest neighbours.
@@ -128,7 +164,7 @@ def information(unit, neighbour=3):
     Parameters
     ----------
     unit : `~numpy.ndarray`
-        Draws in 0..1, all different, shape (k, d).
+        Draws in 0..1, shape (k, d). Copies of a draw, as after `resample`, are its weight.
     neighbour : int
         Which neighbour.
 
@@ -136,7 +172,7 @@ def information(unit, neighbour=3):
     -------
     bits : float
         Kullback-Leibler divergence of the posterior from the prior. For a posterior that is the prior it scatters about 0, by
-        about 2 divided by the root of k, and may be negative.
+        about 2 divided by the root of k, and may be negative. NaN for fewer than 8 different draws.
 
     References
     ----------
@@ -152,9 +188,14 @@ def information(unit, neighbour=3):
     """
     from scipy.spatial import cKDTree
 
-    k, d = unit.shape
+    unit, copies = np.unique(unit, axis=0, return_counts=True)
+    if len(unit) < 8:
+        return np.nan
     # By the largest difference of the coordinates: the neighbourhood is a box, and what of it lies in the cube is known exactly.
-    distance = cKDTree(unit).query(unit, neighbour + 1, p=np.inf)[0][:, -1:]
-    sides = np.minimum(unit + distance, 1.0) - np.maximum(unit - distance, 0.0)
-    entropy = digamma(k) - digamma(neighbour) + np.log(np.maximum(sides, 1e-12)).sum(axis=1).mean()
-    return float(-entropy / np.log(2))
+    distance, neighbours = cKDTree(unit).query(unit, neighbour + 1, p=np.inf)
+    reach = distance[:, -1:]
+    sides = np.minimum(unit + reach, 1.0) - np.maximum(unit - reach, 0.0)
+    # The neighbours' copies tell how much more probability a draw stands for here than elsewhere.
+    weight = copies[neighbours[:, 1:]].mean(axis=1) / copies.mean()
+    density = digamma(neighbour) - digamma(len(unit)) + np.log(weight) - np.log(np.maximum(sides, 1e-12)).sum(axis=1)
+    return float(np.average(density, weights=copies) / np.log(2))

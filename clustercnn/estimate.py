@@ -1,32 +1,16 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """ClusterEstimate: what is known of each source, as posterior draws. Needs numpy and astropy alone."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
-from .densities import find_peaks, information, shortest_interval, smoothed_histogram
-from .files import whole_file
+from .densities import find_peaks, information, resample, shortest_interval, smoothed_histogram
+from .estimate_file import read_estimate, write_estimate
+from .flags import FLAGS
+from .parameters import ParameterSpace, as_quantity
 
 __all__ = ["FLAGS", "ClusterEstimate"]
-
-#: Bits of the ``flags`` column.
-FLAGS = {
-    "masked pixels": 1,  # pixels of the stamp were missing
-    "no answer": 2,  # too much of the stamp was missing: the posterior is the prior
-    "few effective draws": 4,  # a reweighted posterior rests on fewer than 20 draws
-    "missing bands": 8,  # of the stamp a whole band was missing, or several
-    "depth unlike training": 16,  # the exposures lie beyond those that the network was trained for
-    "out of domain": 32,  # the stamp looks like no mock: of 100 mocks at most one is as strange
-    "border": 64,  # the stamp reaches over the edge of the images
-    "saturated": 128,  # a pixel of the source is saturated
-    "at the bound": 256,  # the posterior of a parameter piles up at an end of its range
-    "multimodal": 512,  # the posterior of the age has more than one peak
-    "few mocks": 1024,  # fewer than 10 mocks of the classical peer agree with the photometry
-}
 
 _CELLS = 64
 
@@ -46,7 +30,7 @@ class ClusterEstimate:
     p_cluster : array_like, optional
         Probability of a genuine cluster at equal prior odds, shape (n,).
     visibility : array_like, optional
-        Draws of the signal-to-noise ratio that belong to the posterior draws, shape (n, k).
+        Draws of the signal-to-noise ratio that belong to the posterior draws, shape (n, k); NaN where unknown.
     flags : array_like of int, optional
         Bits of `FLAGS`, shape (n,). Default 0.
     meta : dict, optional
@@ -54,15 +38,20 @@ class ClusterEstimate:
     typicality : array_like, optional
         Share of mocks that look at least as strange to the network as the source, shape (n,); NaN where unknown. It is spread evenly over
         0..1 for mocks; near 0 the posterior is not to be believed.
+    effective_sample_size : array_like, optional
+        Number of independent draws, or of mocks, that each posterior rests on, shape (n,). Default k.
 
     Attributes
     ----------
-    draws, visibility_draws, p_cluster, flags, typicality : `~numpy.ndarray`
+    draws, visibility_draws, p_cluster, flags, typicality, effective_sample_size : `~numpy.ndarray`
         As given; ``visibility_draws``, ``p_cluster`` and ``typicality`` may be None.
-    effective_sample_size : `~numpy.ndarray`
-        Number of independent draws that each posterior is worth, shape (n,); k unless reweighted.
     space, meta
         As given.
+
+    Raises
+    ------
+    TypeError, ValueError, `~astropy.units.UnitsError`
+        For arrays of other shapes, with masked values, or with values that cannot be.
 
     Examples
     --------
@@ -81,8 +70,10 @@ class ClusterEstimate:
     True
     """
 
-    def __init__(self, draws, space, p_cluster=None, visibility=None, flags=None, meta=None, typicality=None):
-        draws = np.asarray(draws, dtype=np.float32)
+    def __init__(
+        self, draws, space, p_cluster=None, visibility=None, flags=None, meta=None, typicality=None, effective_sample_size=None
+    ):
+        draws = _plain(draws, "draws").astype(np.float32, copy=False)
         if draws.ndim != 3 or draws.shape[1] < 1 or draws.shape[2] != len(space):
             raise ValueError(f"draws must have shape (n, k, {len(space)}), not {draws.shape}")
         if not np.isfinite(draws).all():
@@ -90,15 +81,14 @@ class ClusterEstimate:
         n, k = draws.shape[:2]
         self.draws = draws
         self.space = space
-        self.p_cluster = None if p_cluster is None else _array(p_cluster, (n,), float, "p_cluster")
-        if self.p_cluster is not None and not np.all((self.p_cluster >= 0) & (self.p_cluster <= 1)):
-            raise ValueError("p_cluster must lie between 0 and 1")
-        self.visibility_draws = None if visibility is None else _array(visibility, (n, k), np.float32, "visibility")
-        self.flags = np.zeros(n, dtype=int) if flags is None else _array(flags, (n,), int, "flags")
-        self.typicality = None if typicality is None else _array(typicality, (n,), float, "typicality")
-        if self.typicality is not None and np.any((self.typicality < 0) | (self.typicality > 1)):
-            raise ValueError("typicality must lie between 0 and 1")
-        self.effective_sample_size = np.full(n, float(k))
+        self.p_cluster = _array(p_cluster, (n,), float, "p_cluster", most=1)
+        if self.p_cluster is not None and np.isnan(self.p_cluster).any():
+            raise ValueError("p_cluster must not be NaN")
+        self.visibility_draws = _array(visibility, (n, k), np.float32, "visibility")
+        self.flags = _array(np.zeros(n, dtype=int) if flags is None else flags, (n,), int, "flags")
+        self.typicality = _array(typicality, (n,), float, "typicality", most=1)
+        size = np.full(n, k) if effective_sample_size is None else effective_sample_size
+        self.effective_sample_size = _array(size, (n,), float, "effective_sample_size")
         self.meta = dict(meta or {})
 
     def __len__(self):
@@ -114,12 +104,10 @@ class ClusterEstimate:
             if not -len(self) <= item < len(self):
                 raise IndexError(f"source {item} of {len(self)}")
             item = [item]
-        p_cluster, visibility, typicality = (
-            None if a is None else a[item] for a in (self.p_cluster, self.visibility_draws, self.typicality)
-        )
-        chosen = ClusterEstimate(self.draws[item], self.space, p_cluster, visibility, self.flags[item], self.meta, typicality)
-        chosen.effective_sample_size = self.effective_sample_size[item]
-        return chosen
+        if np.any(getattr(item, "mask", False)):
+            raise IndexError("a selection of sources must not be masked: fill it with False")
+        chosen = {name: None if values is None else values[item] for name, values in self._per_source().items()}
+        return ClusterEstimate(self.draws[item], self.space, meta=self.meta, **chosen)
 
     @classmethod
     def concatenate(cls, estimates):
@@ -149,21 +137,15 @@ class ClusterEstimate:
             for what, mine, its in (
                 ("space", first.space, other.space),
                 ("number of draws", first.draws.shape[1], other.draws.shape[1]),
-                ("p_cluster", first.p_cluster is None, other.p_cluster is None),
-                ("visibility", first.visibility_draws is None, other.visibility_draws is None),
-                ("typicality", first.typicality is None, other.typicality is None),
+                *((name, values is None, other._per_source()[name] is None) for name, values in first._per_source().items()),
             ):
                 if mine != its:
                     raise ValueError(f"estimates must agree in their {what}")
-
-        def joined(name):
-            parts = [getattr(estimate, name) for estimate in estimates]
-            return None if parts[0] is None else np.concatenate(parts)
-
-        parts = [joined(name) for name in ("p_cluster", "visibility_draws", "flags")]
-        whole = cls(joined("draws"), first.space, *parts, first.meta, joined("typicality"))
-        whole.effective_sample_size = joined("effective_sample_size")
-        return whole
+        joined = {}
+        for name, values in first._per_source().items():
+            joined[name] = None if values is None else np.concatenate([estimate._per_source()[name] for estimate in estimates])
+        draws = np.concatenate([estimate.draws for estimate in estimates])
+        return cls(draws, first.space, meta=first.meta, **joined)
 
     @property
     def age(self):
@@ -205,12 +187,17 @@ class ClusterEstimate:
         -------
         value : `~astropy.units.Quantity`
             Shape (n,).
+
+        Notes
+        -----
+        Of k draws in order the j-th is the quantile j / (k + 1) ("weibull" of `numpy.quantile`), so that the truth lies below a quantile
+        as often as it says, whatever the number of draws. Beyond the first and the last draw nothing is known.
         """
         if not 0 <= q <= 1:
             raise ValueError(f"q must lie between 0 and 1, not {q}")
         if name == "visibility" and self.visibility_draws is not None:
-            return u.Quantity(np.quantile(self.visibility_draws, q, axis=1).astype(float))
-        return self._parameter(name).from_coordinate(np.quantile(self._draws(name), q, axis=1))
+            return u.Quantity(np.quantile(self.visibility_draws, q, axis=1, method="weibull").astype(float))
+        return self._parameter(name).from_coordinate(np.quantile(self._draws(name), q, axis=1, method="weibull"))
 
     def mean(self, name):
         """
@@ -239,7 +226,8 @@ class ClusterEstimate:
         level : float
             Probability inside, between 0 and 1.
         kind : {'equal-tailed', 'highest-density'}
-            With as much probability below as above; or the shortest one along the coordinate (of the visibility: of its logarithm).
+            With as much probability below as above; or the shortest one along the coordinate (of the visibility: of its logarithm), which
+            holds the truth somewhat less often than it says, see `~clustercnn.densities.shortest_interval`.
 
         Returns
         -------
@@ -318,11 +306,10 @@ class ClusterEstimate:
         density : `~numpy.ndarray`
             Per unit of coordinate (dex for logarithmic parameters), shape (n, bins).
         """
-        parameter = self._parameter(name)
-        cell, width, bins = self._cells(name, bins)
-        density = np.zeros((len(self), bins))
+        cell, width, edges = self._cells(name, bins)
+        density = np.zeros((len(self), len(edges) - 1))
         np.add.at(density, (np.arange(len(self))[:, None], cell), 1 / (width * self.draws.shape[1]))
-        return parameter.from_coordinate(np.linspace(*parameter.bounds, bins + 1)), density
+        return edges, density
 
     def joint(self, a, b, bins=None):
         """
@@ -343,14 +330,10 @@ class ClusterEstimate:
             Per unit of both coordinates, shape (n, bins_a, bins_b).
         """
         parts = [self._cells(name, n) for name, n in zip((a, b), bins or (None, None), strict=True)]
-        (cell_a, width_a, bins_a), (cell_b, width_b, bins_b) = parts
-        density = np.zeros((len(self), bins_a, bins_b))
+        (cell_a, width_a, edges_a), (cell_b, width_b, edges_b) = parts
+        density = np.zeros((len(self), len(edges_a) - 1, len(edges_b) - 1))
         np.add.at(density, (np.arange(len(self))[:, None], cell_a, cell_b), 1 / (width_a * width_b * self.draws.shape[1]))
-        edges = [
-            self._parameter(name).from_coordinate(np.linspace(*self._parameter(name).bounds, n + 1))
-            for name, n in ((a, bins_a), (b, bins_b))
-        ]
-        return *edges, density
+        return edges_a, edges_b, density
 
     def modes(self, name, return_weights=False):
         """
@@ -399,7 +382,7 @@ class ClusterEstimate:
             quarter of the prior range; else ``'unimodal'``. Shape (n,).
         """
         lower, upper = self._parameter(name).bounds
-        low, high = np.quantile(self._draws(name), [0.16, 0.84], axis=1)
+        low, high = np.quantile(self._draws(name), [0.16, 0.84], axis=1, method="weibull")
         several = np.array([len(peaks) > 1 for peaks, _ in self._peaks(name)], dtype=bool)
         return np.where(several, "multimodal", np.where(high - low > 0.25 * (upper - lower), "extended", "unimodal"))
 
@@ -454,17 +437,13 @@ class ClusterEstimate:
         -------
         bits : `~numpy.ndarray`
             Kullback-Leibler divergence of the posterior from the prior, by nearest neighbours among the draws (Kraskov et al. 2004,
-            Phys. Rev. E 69, 066138), to about 0.1 bits with 200 draws. Draws that are copies of one another, as after
-            `reweight`, count once. NaN where there are less than 8 different ones. Shape (n,).
+            Phys. Rev. E 69, 066138), to about 0.1 bits with 200 draws. NaN where there are fewer than 8 different draws, and too small
+            where few are left after `reweight`. Shape (n,).
         """
         names = self.space.names if names is None else tuple(names)
         columns = [self.space.names.index(self._parameter(name).name) for name in names]
-        bits = np.full(len(self), np.nan)
-        for i, draws in enumerate(np.clip(self.space.to_unit(self.draws.astype(float))[:, :, columns], 0, 1)):
-            different = np.unique(draws, axis=0)
-            if len(different) >= 8:
-                bits[i] = information(different)
-        return bits
+        unit = np.clip(self.space.to_unit(self.draws)[:, :, columns], 0, 1)
+        return np.array([information(draws) for draws in unit], dtype=float)
 
     def reweight(self, prior, rng=0):
         """
@@ -476,8 +455,8 @@ class ClusterEstimate:
         ----------
         prior : callable or `~clustercnn.parameters.ParameterSpace`
             ``prior(values)`` gets a mapping from name to Quantity of shape (n, k) and returns the new prior's density
-            relative to the flat one of `space` (flat in each coordinate), up to a factor, shape (n, k). A space stands
-            for the flat prior in its (smaller) box.
+            relative to the flat one of `space` (flat in each coordinate), up to a factor, shape (n, k). A space with the same
+            scales stands for the flat prior in its box, of which nothing beyond that of `space` is known.
         rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
             Source of randomness.
 
@@ -499,33 +478,25 @@ class ClusterEstimate:
         >>> dusty.a_v.round(1)
         <Quantity [2.5] mag>
         """
-        if hasattr(prior, "log_prior"):
-            if set(prior.names) != set(self.space.names):
-                raise ValueError(f"prior must have the parameters {self.space.names}, not {prior.names}")
-            values = self.space.from_coordinates(self.draws)
-            weight = np.exp(prior.log_prior(prior.to_coordinates(values)))
+        values = self.space.from_coordinates(self.draws)
+        if isinstance(prior, ParameterSpace):
+            if {p.name: p.scale for p in prior.parameters} != {p.name: p.scale for p in self.space.parameters}:
+                raise ValueError(f"prior must have the parameters and scales of {self.space}, not {prior}")
+            weights = prior.contains(values).astype(float)
         else:
-            weight = np.asarray(prior(self.space.from_coordinates(self.draws)), dtype=float)
-        n, k = self.draws.shape[:2]
-        weight = np.broadcast_to(weight, (n, k))
-        if not np.all(np.isfinite(weight)) or np.any(weight < 0):
+            weights = np.broadcast_to(np.asarray(prior(values), dtype=float), self.draws.shape[:2])
+        if not np.all(np.isfinite(weights)) or np.any(weights < 0):
             raise ValueError("prior must give finite densities that are not negative")
-        total = weight.sum(axis=1, keepdims=True)
-        dead = total[:, 0] == 0
-        weight = np.where(dead[:, None], 1 / k, weight / np.where(total == 0, 1, total))
-        # Systematic resampling: one random number per source, the least noise.
-        ticks = (np.arange(k) + np.random.default_rng(rng).random((n, 1))) / k
-        picked = np.array(
-            [np.searchsorted(w.cumsum(), t * w.sum()) for w, t in zip(weight, ticks, strict=True)], dtype=int
-        ).reshape(n, k)
-        picked = np.minimum(picked, k - 1)
-        size = np.where(dead, 0.0, 1 / (weight**2).sum(axis=1)) * self.effective_sample_size / k
-        visibility = None if self.visibility_draws is None else np.take_along_axis(self.visibility_draws, picked, axis=1)
-        flags = self.flags | np.where(size < 20, FLAGS["few effective draws"], 0)
+        lost = weights.sum(axis=1) == 0
+        weights = np.where(lost[:, None], 1.0, weights)
+        weights = weights / weights.sum(axis=1, keepdims=True)
+        picked = resample(weights, np.random.default_rng(rng))
+        size = np.where(lost, 0.0, 1 / (weights**2).sum(axis=1)) * self.effective_sample_size / weights.shape[1]
+        changed = {"effective_sample_size": size, "flags": self.flags | np.where(size < 20, FLAGS["few effective draws"], 0)}
+        if self.visibility_draws is not None:
+            changed["visibility"] = np.take_along_axis(self.visibility_draws, picked, axis=1)
         draws = np.take_along_axis(self.draws, picked[:, :, None], axis=1)
-        estimate = ClusterEstimate(draws, self.space, self.p_cluster, visibility, flags, self.meta, self.typicality)
-        estimate.effective_sample_size = size
-        return estimate
+        return ClusterEstimate(draws, self.space, meta=self.meta, **(self._per_source() | changed))
 
     def to_table(self, level=0.68):
         """
@@ -543,15 +514,12 @@ class ClusterEstimate:
             is known of them) and ``flags``; provenance in `meta`.
         """
         table = QTable()
-        names = [*self.space.names, *(["visibility"] if self.visibility_draws is not None else [])]
-        for name in names:
+        for name in (*self.space.names, *(["visibility"] if self.visibility_draws is not None else [])):
             table[name] = self.quantile(name, 0.5)
             table[f"{name}_lo"], table[f"{name}_hi"] = self.interval(name, level)
-        if self.p_cluster is not None:
-            table["p_cluster"] = self.p_cluster
-        if self.typicality is not None:
-            table["typicality"] = self.typicality
-        table["flags"] = self.flags
+        for name in ("p_cluster", "typicality", "flags"):
+            if getattr(self, name) is not None:
+                table[name] = getattr(self, name)
         table.meta = self.meta | {"level": level}
         return table
 
@@ -572,25 +540,7 @@ class ClusterEstimate:
         overwrite : bool
             Replace a file that is there.
         """
-        path = Path(path)
-        kind = path.suffix.lower()
-        if kind not in (".fits", ".ecsv"):
-            raise ValueError(f"path must end in .fits or .ecsv, not {path.name!r}")
-        if path.exists() and not overwrite:
-            raise OSError(f"{path} exists; use overwrite=True to replace it")
-        if kind == ".ecsv":
-            table = self.to_table()
-        else:
-            table = QTable({"draws": self.draws, "flags": self.flags, "effective_sample_size": self.effective_sample_size})
-            if self.p_cluster is not None:
-                table["p_cluster"] = self.p_cluster
-            if self.visibility_draws is not None:
-                table["visibility"] = self.visibility_draws
-            if self.typicality is not None:
-                table["typicality"] = self.typicality
-            table.meta = {"SPACE": json.dumps(self.space.to_dict()), "META": json.dumps(self.meta)}
-        with whole_file(path) as partial:
-            table.write(partial, format=f"ascii{kind}" if kind == ".ecsv" else "fits")
+        write_estimate(path, {"draws": self.draws, **self._per_source()}, self.space, self.meta, self.to_table, overwrite)
 
     @classmethod
     def read(cls, path):
@@ -602,27 +552,20 @@ class ClusterEstimate:
         ValueError
             If the file is something else; an ECSV file holds the summary alone and is read by ``QTable.read``.
         """
-        from clustercnn.parameters import ParameterSpace
-
-        path = Path(path)
-        if path.suffix.lower() == ".ecsv":
-            raise ValueError(
-                f"{path} holds a summary without draws: read it with QTable.read, or write the estimate as .fits"
-            )
         try:
-            table = QTable.read(path, format="fits")
-            space = ParameterSpace.from_dict(json.loads(table.meta["SPACE"]))
-            *columns, typicality = (
-                np.asarray(table[name]) if name in table.colnames else None
-                for name in ("p_cluster", "visibility", "flags", "typicality")
-            )
-            estimate = cls(np.asarray(table["draws"]), space, *columns, json.loads(table.meta["META"]), typicality)
-            estimate.effective_sample_size = np.asarray(table["effective_sample_size"], dtype=float)
-        except FileNotFoundError:
-            raise
-        except (KeyError, OSError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not an estimate written by ClusterEstimate.write: {error}") from None
-        return estimate
+            return cls(**read_estimate(path))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not an estimate in FITS: {error}") from None
+
+    def _per_source(self):
+        """What there is of each source beside the draws, by the names of the constructor."""
+        return {
+            "p_cluster": self.p_cluster,
+            "visibility": self.visibility_draws,
+            "flags": self.flags,
+            "typicality": self.typicality,
+            "effective_sample_size": self.effective_sample_size,
+        }
 
     def _parameter(self, name):
         if name not in self.space.names:
@@ -634,21 +577,37 @@ class ClusterEstimate:
         return self.draws[:, :, self.space.names.index(name)]
 
     def _cells(self, name, bins):
-        """Bin of each draw (n, k), width of a bin in the coordinate, number of bins."""
+        """Bin of each draw (n, k), width of a bin in the coordinate, and the edges of the bins as a Quantity."""
         parameter = self._parameter(name)
         bins = parameter.bins if bins is None else int(bins)
+        if bins < 1:
+            raise ValueError(f"bins must be at least 1, not {bins}")
         lower, upper = parameter.bounds
         cell = np.clip(((self._draws(name) - lower) / (upper - lower) * bins).astype(int), 0, bins - 1)
-        return cell, (upper - lower) / bins, bins
+        return cell, (upper - lower) / bins, parameter.from_coordinate(np.linspace(lower, upper, bins + 1))
 
     def _peaks(self, name):
         """Cells and weights of the modes of each source; see `modes`."""
-        unit = self.space.to_unit(self.draws)[:, :, self.space.names.index(name)]
-        return [find_peaks(density) for density in smoothed_histogram(unit, _CELLS)]
+        lower, upper = self._parameter(name).bounds
+        return [find_peaks(density) for density in smoothed_histogram((self._draws(name) - lower) / (upper - lower), _CELLS)]
 
 
-def _array(values, shape, dtype, name):
-    values = np.asarray(values, dtype=dtype)
+def _plain(values, name):
+    """An array without mask or unit."""
+    if np.any(getattr(values, "mask", False)):
+        raise ValueError(f"{name} must not be masked: leave those sources out, or fill them")
+    return np.asarray(as_quantity(values, u.one, name).value if isinstance(values, u.Quantity) else values)
+
+
+def _array(values, shape, dtype, name, most=np.inf):
+    """An array of a shape, with values from 0 to the most there may be, or NaN."""
+    if values is None:
+        return None
+    values = _plain(values, name)
     if values.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, not {values.shape}")
-    return values
+    if dtype is int and values.size and values.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, not {values.dtype}")
+    if np.any((values < 0) | (values > most)):
+        raise ValueError(f"{name} must lie between 0 and {most:g}")
+    return values.astype(dtype, copy=False)

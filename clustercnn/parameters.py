@@ -324,6 +324,25 @@ class ParameterSpace:
         inside = np.all((coordinates >= lower) & (coordinates <= upper), axis=-1)
         return np.where(inside, -np.log(upper - lower).sum(), -np.inf)
 
+    def contains(self, values, rounding=1e-6):
+        """
+        Whether points lie in the box.
+
+        Parameters
+        ----------
+        values : `~astropy.table.QTable` or mapping
+            A Quantity for each parameter, scalar or of one shape.
+        rounding : float
+            Share of each range by which a point may lie outside: a bound in single precision does.
+
+        Returns
+        -------
+        inside : `~numpy.ndarray` of bool
+            Of the shape of the values.
+        """
+        unit = self.to_unit(self.to_coordinates(values))
+        return np.all((unit >= -rounding) & (unit <= 1 + rounding), axis=-1)
+
     def to_dict(self):
         """A JSON-able description."""
         return {"parameters": [parameter.to_dict() for parameter in self.parameters]}

@@ -25,6 +25,7 @@ SCREENS = 10  # of dust, each of other depth, before the same stars
 PER_MAGNITUDE = np.log(10) / 2.5  # relative error of a flux per magnitude
 LEAST_WIDTH = 0.05 * u.mag
 REACH = 5.0  # kernel widths: a mock farther off weighs less than 4e-6 of the nearest
+LEAST_ERROR = 1e-12  # of the library's median flux: that of a flux of zero may be given as zero
 EDGE = 1e-4  # of the range of a parameter
 RIDGE = 1e-3
 FEW = 10  # mocks that agree with a source
@@ -52,7 +53,7 @@ class StochasticPhotometry:
     effective : float
         Least effective number of mocks that make a posterior.
     progress : bool
-        Show a progress bar.
+        Show progress bars, of the library and of `predict`.
 
     Notes
     -----
@@ -90,7 +91,8 @@ class StochasticPhotometry:
             coordinates.append(batch["parameters"][cluster])
             fluxes.append(measured[0])
             errors.append(measured[1])
-        self._mocks = _Mocks(self.space, np.concatenate(coordinates), np.concatenate(fluxes), effective, noisy=True)
+        coordinates, fluxes = np.concatenate(coordinates), np.concatenate(fluxes)
+        self._mocks = _Mocks(self.space, coordinates, fluxes, effective, noisy=True, progress=progress)
 
     def predict(self, images, positions=None, draws=200, rng=0, *, instrument=None, pixel_scale=None):
         """
@@ -197,7 +199,7 @@ class StochasticMagnitudes:
     rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
         Source of randomness of the library.
     progress : bool
-        Show a progress bar.
+        Show progress bars, of the library and of `predict`.
 
     Raises
     ------
@@ -268,7 +270,7 @@ class StochasticMagnitudes:
             light[part] = np.transpose(bright) + stars.other
         faded = 10 ** (-0.4 * (modulus + np.multiply.outer(values["a_v"].to_value(u.mag), dust)))
         coordinates, fluxes = (values.reshape(-1, values.shape[-1]) for values in (coordinates, light * faded))
-        self._mocks = _Mocks(self.space, coordinates, fluxes, effective, noisy=False)
+        self._mocks = _Mocks(self.space, coordinates, fluxes, effective, noisy=False, progress=progress)
 
     def predict(self, table, draws=500, rng=0, *, system="vega"):
         """
@@ -323,6 +325,8 @@ def _read_photometry(table, bands, system):
     names = [name for band in bands for name in (band, f"{band}_err")]
     if missing := [name for name in names if name not in table.keys()]:
         raise ValueError(f"table lacks the columns {missing}; of each band it needs the magnitude and its error: {names}")
+    if any(np.ndim(table[name]) != 1 for name in names):
+        raise ValueError("table must hold one row per source; of a single one take a slice such as table[3:4]")
     columns = QTable({name: table[name] for name in names})
     fluxes, errors = np.empty((2, len(columns), len(bands)))
     for i, band in enumerate(bands):
@@ -380,11 +384,12 @@ class _Mocks:
     Of mocks without noise the kernel is the likelihood; with noise it is but a blur, which a regression takes back.
     """
 
-    def __init__(self, space, coordinates, fluxes, effective, noisy):
+    def __init__(self, space, coordinates, fluxes, effective, noisy, progress=False):
         if len(coordinates) < effective:
             raise ValueError(f"effective must be at most the number of clusters in the library, {len(coordinates)}, "
                              f"not {effective}; draw more samples")
-        self.space, self.fluxes, self.effective, self.noisy = space, fluxes, effective, noisy
+        self.space, self.fluxes, self.effective, self.noisy, self.progress = space, fluxes, effective, noisy, progress
+        self._least = LEAST_ERROR * np.median(np.abs(fluxes), axis=0)
         # Coordinates with a normal prior, along which a regression cannot leave the box.
         self.normal = ndtri(np.clip(space.to_unit(coordinates.astype(float)), EDGE, 1 - EDGE))
         self._order = fluxes.argsort(axis=0)
@@ -392,7 +397,10 @@ class _Mocks:
 
     def estimate(self, n, measured, draws, rng, meta, width=PER_MAGNITUDE * LEAST_WIDTH.value):
         """The `ClusterEstimate` of n sources; ``measured`` yields the fluxes and errors of each."""
+        if draws < 1:
+            raise ValueError(f"draws must be at least 1, not {draws}")
         rng = np.random.default_rng(rng)
+        measured = tqdm(measured, total=n, unit="source", desc="comparing", disable=not self.progress)
         normal, numbers, flags = np.empty((n, draws, len(self.space))), np.empty(n), np.zeros(n, dtype=int)
         for i, (flux, error) in enumerate(measured):
             rows, weights, numbers[i], offsets = self.like(flux, error, width)
@@ -405,9 +413,8 @@ class _Mocks:
             flags[i] = (
                 FLAGS["few mocks"] * (agree < FEW) | FLAGS["missing bands"] * missing.any() | FLAGS["no answer"] * missing.all()
             )
-        estimate = ClusterEstimate(self.space.from_unit(ndtr(normal)), self.space, flags=flags, meta=meta)
-        estimate.effective_sample_size = numbers
-        return estimate
+        coordinates = self.space.from_unit(ndtr(normal))
+        return ClusterEstimate(coordinates, self.space, flags=flags, meta=meta, effective_sample_size=numbers)
 
     def like(self, flux, error, width):
         """
@@ -421,7 +428,7 @@ class _Mocks:
             n = len(self.fluxes)
             return np.arange(n), np.full(n, 1 / n), float(n), np.empty((n, 0))
         flux, error = flux[seen], error[seen]
-        softening = np.maximum(error, 1e-9 * np.abs(flux)) / width
+        softening = np.maximum.reduce([error, 1e-9 * np.abs(flux), self._least[seen]]) / width
         place = np.arcsinh(flux / softening) / width
         reach = REACH
         while True:

@@ -3,6 +3,8 @@
 
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.table import QTable
 from scipy.stats import kstest
 
 from clustercnn.calibration import auc, calibration_error, coverage, pit, rank_histogram, reliability, sbc_ranks, tarp
@@ -28,6 +30,29 @@ def test_coverage():
     assert honest["error"][0] == pytest.approx((0.68 * 0.32 / 1500) ** 0.5)
     assert np.all(coverage(*posterior(0.5))["deviation"] < -8)
     assert np.all(coverage(*posterior(2.0))["deviation"] > 4)
+
+
+@pytest.mark.parametrize("k", [39, 199])
+def test_coverage_is_that_of_any_number_of_draws(k):
+    """Few draws make intervals that are uncertain, but hold the truth as often as they say."""
+    table = coverage(*posterior(n=10_000, k=k))
+    assert np.abs(table["deviation"]).max() < 3.5
+
+
+def test_unknown_truths_are_no_misses():
+    """They are refused, NaN and masked ones alike."""
+    estimate, truth = posterior(n=10)
+    for unknown in (np.nan * u.Msun, np.ma.masked):
+        table = QTable(truth, masked=True)
+        table["mass"][3] = unknown
+        for ask in (coverage, tarp, lambda estimate, table: pit(estimate, table["mass"], "mass")):
+            with pytest.raises(ValueError, match="truth must be finite and not masked"):
+                ask(estimate, table)
+    with pytest.raises(ValueError, match=r"it lacks \['half_light_radius'\]"):
+        coverage(estimate, {name: truth[name] for name in estimate.space.names[:3]})
+    for ask in (coverage, tarp):
+        with pytest.raises(ValueError, match="at least one source"):
+            ask(estimate[:0], {name: values[:0] for name, values in truth.items()})
 
 
 def test_coverage_errors():
@@ -59,6 +84,8 @@ def test_auc():
         auc([1, 2], [1, 1])
     with pytest.raises(ValueError, match="one-dimensional"):
         auc([1, 2], [1])
+    with pytest.raises(ValueError, match="score must not be NaN"):
+        auc([0.1, np.nan], [0, 1])
 
 
 def test_reliability():
@@ -71,6 +98,13 @@ def test_reliability():
     assert np.any(np.abs(skewed["fraction"] - skewed["p"]) > 10 * skewed["error"])
     with pytest.raises(ValueError, match="between 0 and 1"):
         reliability([2.0], [1])
+    with pytest.raises(ValueError, match="label must be true or false"):
+        reliability([0.5], [np.nan])
+    with pytest.raises(ValueError, match="p and label must be one-dimensional"):
+        reliability([0.5], [1, 0])
+    for p, bins in ([], 10), ([0.5], 0):
+        with pytest.raises(ValueError, match="at least one value of p and one bin"):
+            calibration_error(p, np.ones(len(p)), bins)
 
 
 def test_rank_histograms():

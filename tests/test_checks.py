@@ -6,6 +6,7 @@ Posterior predictive checks: a cluster of the posterior passes, something else d
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.utils.masked import Masked
 from scipy.stats import kstest
 
 from clustercnn.checks import _distances, _shifted, posterior_predictive
@@ -70,6 +71,10 @@ def test_bad_pixels_do_not_count(batch):
     pixels[1, 30:33, 30:33] = np.nan
     result = posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, n=20, rng=1)
     assert np.isfinite(result.chi_square)
+    # a masked value is like NaN
+    filled = np.where(np.isnan(pixels), 1e6, pixels)
+    masked = posterior_predictive(estimate, 0, Masked(filled * UNIT, mask=np.isnan(pixels)), M83, distance=DISTANCE, n=20, rng=1)
+    assert (masked.chi_square, masked.p_value) == (result.chi_square, result.p_value)
 
 
 def test_of_a_band_that_is_missing_nothing_counts(batch):
@@ -106,8 +111,11 @@ def test_errors(batch):
     pixels = batch["pixels"][0]
     with pytest.raises(TypeError, match="stamp must be a Quantity such as"):
         posterior_predictive(estimate, 0, pixels, M83, distance=DISTANCE)
-    with pytest.raises(ValueError, match=r"stamp must have shape \(3, ny, nx\)"):
-        posterior_predictive(estimate, 0, pixels[:2] * UNIT, M83, distance=DISTANCE)
+    for wrong in (pixels[:2], pixels[:, :7]):
+        with pytest.raises(ValueError, match=r"stamp must have shape \(3, ny, nx\)"):
+            posterior_predictive(estimate, 0, wrong * UNIT, M83, distance=DISTANCE)
+    with pytest.raises(u.UnitsError, match="stamp must have a unit that converts to 'electron / s', not 'Jy'"):
+        posterior_predictive(estimate, 0, pixels * u.Jy, M83, distance=DISTANCE)
     with pytest.raises(ValueError, match="good pixels within 12 pixels of the source and beyond"):
         posterior_predictive(estimate, 0, pixels * np.nan * UNIT, M83, distance=DISTANCE)
     with pytest.raises(TypeError, match="distance must be a Quantity"):

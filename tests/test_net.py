@@ -303,13 +303,20 @@ def test_another_instrument():
         net.predict(stamps, instrument=other)
 
 
-def test_zero_points(net):
+def test_zero_points(net, nets):
     instrument = Instrument.from_name("HST/WFC3/UVIS/M83")
     images = mosaic()
     steps = [instrument.zero_point(band).to_value(u.mag) - 24.0 for band in BANDS]
     stamps = images.cutouts(POSITIONS, (24, 24)) * (10 ** (-0.4 * np.array(steps)))[:, None, None]
     with_instrument = net.predict(images, POSITIONS, draws=20, instrument=instrument)
     assert np.allclose(with_instrument.draws, net.predict(stamps, draws=20).draws, atol=1e-3)
+    maps = [nets["grid", "fixed"].activation_map(*where)[0] for where in ((images, POSITIONS), (stamps,))]
+    told = nets["grid", "fixed"].activation_map(images, POSITIONS, instrument=instrument)[0]
+    assert np.allclose(told, maps[1], rtol=1e-4, atol=0) and not np.allclose(*maps, rtol=1e-4, atol=0)
+    with pytest.raises(ValueError, match="pixel scale is 0.08"):
+        nets["grid", "fixed"].activation_map(stamps, pixel_scale=0.08 * u.arcsec)
+    with pytest.raises(ValueError, match="nan must be 'raise' or 'mask', not 'fill'"):
+        nets["grid", "fixed"].activation_map(stamps, nan="fill")
 
 
 def test_activation_map(nets, stamps):

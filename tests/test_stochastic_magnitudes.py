@@ -197,6 +197,19 @@ def test_what_no_cluster_looks_like_is_flagged(peer, others):
     assert (estimate.effective_sample_size > 49).all()
 
 
+def test_a_flux_of_zero_may_have_an_error_of_zero(peer):
+    """Some catalogues write so what they do not know; no cluster agrees, and the search must end."""
+    table = {name: [0.0, 1e-300] * u.uJy for band in BANDS for name in (band, f"{band}_err")}
+    assert (peer.predict(table).flags == FLAGS["few mocks"]).all()
+
+
+def test_bars_of_progress(capfd):
+    peer = StochasticMagnitudes(BANDS, distance=DISTANCE, samples=100, rng=1, progress=True)
+    peer.predict(catalogue([[20.0, 21.0, 20.5]] * 3))
+    shown = capfd.readouterr().err
+    assert "library: 100%" in shown and "comparing: 100%" in shown and "3/3" in shown
+
+
 def test_same_seed_same_draws_and_empty_tables(peer, others):
     table, _ = observed(others, 11, 2)
     np.testing.assert_array_equal(peer.predict(table, rng=3).draws, peer.predict(table, rng=3).draws)
@@ -217,6 +230,10 @@ def test_errors_of_tables(peer):
             peer.predict({**{column: table[column] for column in table.colnames}, name: values})
     with pytest.raises(ValueError, match="system must be one of"):
         peer.predict(table, system="Vega0")
+    with pytest.raises(ValueError, match="draws must be at least 1, not 0"):
+        peer.predict(table, draws=0)
+    with pytest.raises(ValueError, match="table must hold one row per source; of a single one take a slice"):
+        peer.predict({name: table[name][0] for name in table.colnames})
     table["F438W_err"][2] = -0.1 * u.mag
     with pytest.raises(ValueError, match="F438W_err must not be negative, but row 2 is"):
         peer.predict(table)

@@ -17,7 +17,7 @@ from .domain import OUT_OF_DOMAIN, VIEWS, Domain, look
 __all__ = ["calibrate_module", "calibration_text"]
 
 BATCH = 256
-DRAWS = 500  # 200 make the 68 % intervals of a perfect posterior hold 67.3 %
+DRAWS = 500
 SEED = 20_250  # of draws and augmentations
 BEYOND = 2.0  # standard errors: a temperature nearer to 1 stays 1
 COLDEST, HOTTEST = 0.2, 5.0

@@ -429,8 +429,6 @@ class ClusterNet:
         `~astropy.utils.exceptions.AstropyUserWarning`
             If the network is not trained, or the exposures of ``instrument`` differ from its own.
         """
-        if nan not in ("raise", "mask"):
-            raise ValueError(f"nan must be 'raise' or 'mask', not {nan!r}")
         if draws < 1 or batch_size < 1:
             raise ValueError(f"draws and batch_size must be at least 1, not {draws} and {batch_size}")
         if distance is not None:
@@ -438,10 +436,7 @@ class ClusterNet:
         if not self.training:
             warnings.warn("this network has not been trained: its posteriors mean nothing", AstropyUserWarning, stacklevel=2)
         error = self._zero_point_error(zero_point_error)
-        incomplete = self.config["conditions"] and nan == "mask"
-        n, chunks = self._stamps(
-            images, positions, batch_size, nan, instrument=instrument, pixel_scale=pixel_scale, incomplete=incomplete
-        )
+        n, chunks = self._stamps(images, positions, batch_size, nan, instrument, pixel_scale)
         depth, too_deep = self._depth(instrument)
         rng = np.random.default_rng(rng)
         device = as_device(device)
@@ -479,13 +474,13 @@ class ClusterNet:
         typicality = None if self.domain is None else typicality
         return ClusterEstimate(all_draws, self.space, p_cluster, visibility, flags, meta, typicality)
 
-    def activation_map(self, images, positions=None, batch_size=256, nan="raise"):
+    def activation_map(self, images, positions=None, batch_size=256, nan="raise", *, instrument=None, pixel_scale=None):
         """
         The paper's activation maps: the softmax over the joint grid of age, A_V and mass.
 
         Parameters
         ----------
-        images, positions, batch_size, nan
+        images, positions, batch_size, nan, instrument, pixel_scale
             As for `predict`.
 
         Returns
@@ -504,24 +499,31 @@ class ClusterNet:
             raise ValueError(
                 "activation_map needs a network with head='grid'; for a flow use predict(...).joint('age', 'a_v')"
             )
-        _, chunks = self._stamps(images, positions, batch_size, nan)
+        _, chunks = self._stamps(images, positions, batch_size, nan, instrument, pixel_scale)
+        depth, _ = self._depth(instrument)
         cubes = []
         start = 0
         with torch.inference_mode():
             for pixels in chunks:
                 pixels, _ = self._whole(pixels, nan, start)
                 start += len(pixels)
-                cubes.append(self.module.posterior.activation(self.module(torch.from_numpy(pixels))).numpy())
+                features = self.module(torch.from_numpy(pixels), depth.expand(len(pixels), -1))
+                cubes.append(self.module.posterior.activation(features).numpy())
         bins = self.space.bins[:-1]
         return (np.concatenate(cubes) if cubes else np.empty((0, *bins), np.float32)), {
             p: self.space[p].edges() for p in self.space.names[:-1]
         }
 
-    def _stamps(self, images, positions, batch_size, nan, **keywords):
+    def _stamps(self, images, positions, batch_size, nan, instrument, pixel_scale):
         """Number of stamps, and an iterator of (m, band, ny, nx) float32 arrays in electron/s, NaN where unknown."""
-        # Without calibration the unit of the images is as good as any.
-        unit = UNIT if self.config["scaling"] == "fixed" else None
-        return read_stamps(images, positions, self.contract, unit=unit, batch_size=batch_size, nan=nan, **keywords)
+        if nan not in ("raise", "mask"):
+            raise ValueError(f"nan must be 'raise' or 'mask', not {nan!r}")
+        return read_stamps(
+            images, positions, self.contract, instrument=instrument, pixel_scale=pixel_scale, batch_size=batch_size, nan=nan,
+            # Without calibration the unit of the images is as good as any.
+            unit=UNIT if self.config["scaling"] == "fixed" else None,
+            incomplete=self.config["conditions"] and nan == "mask",
+        )
 
     def _whole(self, pixels, nan, start):
         """Stamps as the module takes them, and a flag for each."""
