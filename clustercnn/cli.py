@@ -293,9 +293,8 @@ def _places(images, n, rng, border=32, apart=24):
 
 
 def _whole(images, place, side):
-    """Whether no pixel of a square is masked, NaN, or 0 in all bands, as drizzling leaves what was not exposed."""
-    (stamp,) = images.cutouts([place], (side, side), unit=None, nan="mask").value
-    return not (np.isnan(stamp).any() or (stamp == 0).all(axis=0).any())
+    """Whether no pixel of a square is masked, NaN, or not exposed."""
+    return np.isfinite(images.cutouts([place], (side, side), unit=None, nan="mask").value).all()
 
 
 def _init(arguments):

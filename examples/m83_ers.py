@@ -72,7 +72,6 @@ def read_mosaics(folder, bands, sky=None):
     """The mosaics without their sky, NaN where nothing was exposed, and a table of what their headers say and of the sky."""
     mosaics = MultiBandImage.read({band: folder / MOSAIC.format(band.lower()) for band in bands})
     pixels = mosaics.to_array(RATE, nan="mask")
-    pixels[:, (pixels == 0).all(axis=0)] = np.nan
     sky = [_darkest(plane) for plane in pixels] if sky is None else sky
     pixels -= np.asarray(sky, dtype=np.float32)[:, None, None]
     facts = QTable({"band": bands, "sky": sky * RATE, "exptime": [mosaics[band].meta.get("EXPTIME", np.nan) for band in bands] * u.s})
