@@ -12,6 +12,9 @@ same of f438w and f814w, ``hlsp_wfc3ers_hst_wfc3_m83_cat_cluster_auto_v1.txt`` a
 * ``m83_ers_candidates.ecsv``: sources that the network calls clusters and the catalogue does not have;
 * ``m83_ers.png``.
 
+It has not been run on the real mosaics, but on a stand-in of the same format (``tests/test_example_m83_ers.py``). The files are at
+https://archive.stsci.edu/prepds/wfc3ers; ``docs/examples.rst`` has a snippet for ``astroquery.mast`` that fetches them.
+
 The mosaics need three things, as their README says:
 
 * Their sky is not subtracted. The median of the darkest hundredth of all blocks of 64 x 64 pixels is, or what ``--sky`` says. With the

@@ -118,6 +118,8 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     """
     if not isinstance(images, MultiBandImage):
         images = MultiBandImage.read(images)
+    if missing := [band for band in net.contract.get("bands", ()) if band not in images]:
+        warnings.warn(f"the images lack the bands {missing} of the network, which counts them as unknown", AstropyUserWarning)
     finder = as_finder(finder)
     seed = seed_sequence(rng)
     options = {"draws": draws, "batch_size": batch_size, "device": device, "instrument": instrument, "pixel_scale": pixel_scale,
