@@ -285,8 +285,7 @@ class MultiBandImage(Mapping):
             for i, part in zip(kept, self._read(band, sections, factor, nan), strict=True):
                 x0, y0 = low[i] - origins[i]
                 stamps[i, j, y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]] = part
-        if nan == "mask":
-            self._mask_unexposed(stamps.swapaxes(0, 1))
+        self._mask_unexposed(stamps.swapaxes(0, 1), nan)
         return u.Quantity(stamps, unit, dtype=np.float32, copy=False)
 
     def to_array(self, unit=None, *, section=(slice(None), slice(None)), instrument=None, nan="raise"):
@@ -299,9 +298,7 @@ class MultiBandImage(Mapping):
             Unit of the result; default that of the images.
         section : tuple of slice, optional
             Rows and columns, ``(y, x)``; default all.
-        instrument : `~clustercnn.instruments.Instrument`, optional
-            Needed where the conversion takes an exposure, a gain or a zero point.
-        nan : {'raise', 'mask'}
+        instrument, nan
             See `cutouts`.
 
         Returns
@@ -312,28 +309,24 @@ class MultiBandImage(Mapping):
         _check_nan(nan)
         unit = self.unit if unit is None else u.Unit(unit)
         pixels = np.stack([self._read(band, [section], self.conversion(band, unit, instrument), nan)[0] for band in self.bands])
-        if nan == "mask":
-            self._mask_unexposed(pixels)
+        self._mask_unexposed(pixels, nan)
         return pixels
 
-    def _mask_unexposed(self, pixels):
-        """NaN where pixels (band, ...) are 0 in all bands that have them."""
-        if all(np.dtype(self[band].data.dtype).kind == "f" for band in self.bands):  # of whole numbers, 0 is a number like others
+    def _mask_unexposed(self, pixels, nan):
+        """With nan="mask", NaN where pixels (band, ...) are 0 in all bands that have them; of whole numbers 0 is one like others."""
+        if nan == "mask" and all(np.dtype(self[band].data.dtype).kind == "f" for band in self.bands):
             pixels[:, ((pixels == 0) | np.isnan(pixels)).all(axis=0)] = np.nan
 
     def sha256(self):
         """
-        What tells these pixels from others: a hash of all of them, of the masks and of the unit.
-
-        Every pixel is read once, a block of rows at a time.
+        A hash of all pixels, masks and the unit, to tell these images from others. Every pixel is read once, in blocks of rows.
 
         Returns
         -------
         digest : str
         """
         digest = hashlib.sha256(f"{self.bands} {self.shape} {self.unit}".encode())
-        step = max(1, _BLOCK // self.shape[1])
-        for start in range(0, self.shape[0], step):
+        for start in range(0, self.shape[0], step := max(1, _BLOCK // self.shape[1])):
             digest.update(self.to_array(section=(slice(start, start + step), slice(None)), nan="mask"))
         return digest.hexdigest()
 

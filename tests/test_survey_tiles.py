@@ -8,6 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,7 @@ def test_pickled_images_of_files_are_paths(paths):
 
 RUN = """
 import sys
+import time
 from pathlib import Path
 from fake_net import BANDS, Net, finder
 from clustercnn.survey import make_catalog, mosaic
@@ -265,21 +267,19 @@ def test_neither_tiles_nor_workers_show_with_the_embedded_network(client, tmp_pa
         assert_same(catalog, catalogs[0])
 
 
-def wait(i):
-    import time
-
-    time.sleep(0.02)
+def wait(i, seconds):
+    time.sleep(seconds)
     return QTable({"i": [i]})
 
 
 def test_few_pieces_at_once(client):
     """A worker that begins everything would hold the pixels of everything."""
     most, made = 2 * AHEAD, []
-    for i, table in _made_there(wait, list(range(30)), (), list(range(30)), client):
+    for i, table in _made_there(wait, list(range(30)), (0.02,), list(range(30)), client):
         made.append((i, table["i"][0]))
-        assert len(client.futures) <= most + 1
+        assert len(client.futures) <= most + 2  # those under way, the one that came, and what they share
     assert sorted(made) == [(i, i) for i in range(30)]
-    assert [table["i"][0] for table in tables_of(wait, [5, 6, 7], (), "waiting", client=client)] == [5, 6, 7]
+    assert [table["i"][0] for table in tables_of(wait, [5, 6, 7], (0.0,), "waiting", client=client)] == [5, 6, 7]
 
 
 def test_what_was_not_exposed_is_unknown(paths):

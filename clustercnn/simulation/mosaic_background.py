@@ -156,7 +156,8 @@ class MosaicBackground:
     Notes
     -----
     The mosaic must be sky-subtracted, as simulated images are, and as deep as the instrument says. A place is whole if none of its
-    pixels is NaN or masked in any band, or 0 in all, as drizzling leaves what was not exposed, and it does not reach over the edge. All whole places are equally probable.
+    pixels is NaN or masked in any band, or 0 in all, as drizzling leaves what was not exposed, and it does not reach over the edge. All whole
+    places are equally probable.
 
     Each pixel is read once when the object is made, in blocks of rows, and one bit of it is kept. The places of a shape are found when
     it is first asked for. Each takes 5 to 10 s for 16,384 x 16,384 pixels in three bands, a stamp then less than a millisecond.
