@@ -259,7 +259,7 @@ def test_neither_tiles_nor_workers_show_with_the_embedded_network(client, tmp_pa
         pixels[:, y0 - 15 : y0 + 16, x0 - 15 : x0 + 16] += np.exp(-(x**2 + y**2) / 8) * np.array([0.5, 1, 1])[:, None, None]
     paths = write_fits(tmp_path, pixels)
     net = ClusterNet.from_pretrained("m83")
-    keywords = {"finder": narrow, "draws": 20, "device": "cpu"}
+    keywords = {"finder": narrow, "draws": 20, "device": "cpu", "distance": 4.5 * u.Mpc, "pixel_scale": 0.04 * u.arcsec / u.pix}
     catalogs = [make_catalog(paths, net, tile_shape=(side, side), client=workers, **keywords)
                 for side, workers in ((512, client), (1024, None), (3000, None))]
     assert len(catalogs[0]) == 6

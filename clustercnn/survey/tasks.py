@@ -4,6 +4,8 @@ Work in pieces: here or on the workers of dask, with finished pieces kept in a f
 """
 
 import json
+import operator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -54,8 +56,8 @@ def open_checkpoint(folder, settings):
     else:
         if any(not other.name.startswith(".") for other in folder.iterdir()):  # a killed run may have left a hidden piece of a file
             raise ValueError(f"checkpoint {folder} holds other files than those of a catalogue; take an empty folder")
-        with whole_file(path) as partial:
-            partial.write_text(text)
+        with whole_file(path) as new:
+            new.write_text(text)
     return folder
 
 
@@ -99,8 +101,8 @@ def tables_of(work, items, shared, name, *, client=None, folder=None, progress=F
 
 def _write(table, path):
     table.meta["rows"] = len(table)
-    with whole_file(path) as partial:
-        table.write(partial, format="ascii.ecsv")
+    with whole_file(path) as new:
+        table.write(new, format="ascii.ecsv")
     del table.meta["rows"]
 
 
@@ -115,11 +117,16 @@ def _read(path):
     return table if table.meta.pop("rows", None) == len(table) else None
 
 
+def _applied(work, shared, item):
+    return work(item, *shared)
+
+
 def _made_there(work, items, shared, todo, client):
     """Number and table of each piece, as the workers finish them."""
     from distributed import as_completed
 
-    shared = client.scatter(list(shared), broadcast=True, hash=False)
+    # As one object, which is pickled: of what it finds in lists and dicts dask sends quantities as arrays, without their units.
+    job = client.scatter(partial(_applied, work, shared), broadcast=True, hash=False)
     waiting, futures = iter(todo), {}
     with client.as_current():
         finished = as_completed(with_results=True)
@@ -128,7 +135,7 @@ def _made_there(work, items, shared, todo, client):
         # Not all at once: a piece that waits for chunks of dask makes room for the next, and each holds the pixels that it has.
         most = max(1, AHEAD * sum(client.nthreads().values()))
         for i in islice(waiting, max(0, most - len(futures))):
-            future = client.submit(work, items[i], *shared, pure=False)
+            future = client.submit(operator.call, job, items[i], pure=False)
             futures[future] = i
             finished.add(future)
 
