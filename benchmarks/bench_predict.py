@@ -19,6 +19,7 @@ from machine import describe_machine, peak_memory
 from torch.utils.flop_counter import FlopCounterMode
 
 from clustercnn import ClusterNet, MultiBandImage
+from clustercnn.network.encoders import stretch
 
 
 def main():
@@ -51,17 +52,24 @@ def main():
         for batch in batches:
             module.answer(batch, normals[: len(batch)])
 
+    @torch.inference_mode()
+    def normalise():
+        for batch in batches:
+            stretch(module.scaled(batch)[0])
+
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         module(batches[0])
     operations = counter.get_total_flops() / len(batches[0])
     speed = matmul_speed(device, torch.bfloat16 if device == "cuda" else torch.float32)
     encoding, answering = (median_time(function, device, 5) / n for function in (encode, answer))
     cutting = median_time(lambda: images.cutouts(positions, net.config["shape"]), "cpu", 5) / n
+    normalising = median_time(normalise, device, 5) / n
     whole = median_time(lambda: net.predict(images, positions, draws=100, device=device), device, 3) / n
     print(f"{net}; {n} stamps, {device}")
     print(f"encoding, class and visibility: {1 / encoding:.0f} stamps/s; with 100 draws: {1 / answering:.0f} stamps/s; "
           f"the draws cost {(answering - encoding) / encoding:.1f} times the encoding")
-    print(f"predict on an image, all in all: {1 / whole:.0f} stamps/s; cutting takes {cutting / whole:.1%} of it")
+    print(f"predict on an image, all in all: {1 / whole:.0f} stamps/s; cutting takes {cutting / whole:.1%} of it, "
+          f"normalising {normalising / whole:.1%}")
     print(f"{operations / 1e6:.0f} Mflop per stamp at {speed / 1e9:.0f} Gflop/s of large matrices: {operations / speed / encoding:.0%} of the "
           "floor reached in encoding")
     print(f"peak memory {peak_memory():.2f} GB")

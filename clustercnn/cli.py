@@ -101,11 +101,11 @@ def _parser():
     train = verb(_train, "--config configs/m83.toml --out m83.safetensors", "train a network on simulated clusters")
     train.add_argument("--config", type=Path, required=True, help="TOML file that says what to train on what")
     train.add_argument("--samples", type=int, help="mocks to see; default: as the file says")
-    train.add_argument("--out", type=Path, default=Path("m83.safetensors"), help="model file")
+    train.add_argument("--out", type=Path, help="model file; default: named like the TOML file, run.safetensors for run.toml")
     train.add_argument("--resume", action="store_true", help="go on from the checkpoint that an interrupted run left")
     train.add_argument("--workers", type=int, default=1, help="processes that simulate")
     train.add_argument("--calibration", type=int, default=CALIBRATION_SAMPLES, help="mocks to calibrate it on; 0 for none")
-    train.add_argument("--seed", type=int, help="of mocks and first weights; default: as the file says")
+    train.add_argument("--seed", type=_whole_number, help="of mocks and first weights; default: as the file says")
     _add_device(train)
 
     predict = verb(_predict, "F336W=u.fits F438W=b.fits F814W=i.fits --out catalog.ecsv", "make a catalogue of your images")
@@ -114,7 +114,7 @@ def _parser():
     predict.add_argument("--out", type=Path, default=Path("catalog.ecsv"), help="catalogue, in any format that astropy writes")
     predict.add_argument("--positions", type=Path, help="table with x_centroid, y_centroid; default: find candidates")
     predict.add_argument("--draws", type=int, default=200, help="posterior draws per source")
-    predict.add_argument("--instrument", help="name of a preset; needed for images that are not in electron/s")
+    predict.add_argument("--instrument", help=f"a preset that has exposures, {INSTRUMENT}; what it takes for other data is told with --config")
     predict.add_argument("--distance", type=float, help="of the galaxy, Mpc; checked against the network's")
     predict.add_argument("--checkpoint", type=Path, help="folder for finished pieces: an interrupted run goes on from there")
     _add_model(predict)
@@ -127,7 +127,7 @@ def _parser():
     _add_config(inject)
     inject.add_argument("--out", type=Path, default=Path("injected"), help="folder for images.fits and truth.ecsv")
     inject.add_argument("--clusters", type=int, default=100, help="how many")
-    inject.add_argument("--instrument", help=f"name of a preset; default: {INSTRUMENT}")
+    inject.add_argument("--instrument", help=f"a preset that has exposures; default: {INSTRUMENT}")
     inject.add_argument("--distance", type=float, help=f"of the galaxy, Mpc; default: {DISTANCE.value}")
     _add_seed(inject)
 
@@ -138,7 +138,7 @@ def _parser():
     validate.add_argument("--out", type=Path, default=Path("validation"),
                           help="folder for images.fits, truth.ecsv, catalog.ecsv and coverage.ecsv")
     validate.add_argument("--clusters", type=int, default=100, help="how many")
-    validate.add_argument("--instrument", help=f"name of a preset; default: {INSTRUMENT}")
+    validate.add_argument("--instrument", help=f"a preset that has exposures; default: {INSTRUMENT}")
     validate.add_argument("--distance", type=float, help=f"of the galaxy, Mpc; default: {DISTANCE.value}")
     _add_model(validate)
     _add_seed(validate)
@@ -158,7 +158,13 @@ def _parser():
 
 
 def _add_seed(parser):
-    parser.add_argument("--seed", type=int, default=1, help="seed of everything random")
+    parser.add_argument("--seed", type=_whole_number, default=1, help="seed of everything random")
+
+
+def _whole_number(word):
+    if not word.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number of 0 or more, not {word!r}")
+    return int(word)
 
 
 def _add_device(parser):
@@ -293,9 +299,8 @@ def _places(images, n, rng, border=32, apart=24):
 
 
 def _whole(images, place, side):
-    """Whether no pixel of a square is masked, NaN, or 0 in all bands, as drizzling leaves what was not exposed."""
-    (stamp,) = images.cutouts([place], (side, side), unit=None, nan="mask").value
-    return not (np.isnan(stamp).any() or (stamp == 0).all(axis=0).any())
+    """Whether no pixel of a square is masked, NaN, or not exposed."""
+    return np.isfinite(images.cutouts([place], (side, side), unit=None, nan="mask").value).all()
 
 
 def _init(arguments):
@@ -303,6 +308,8 @@ def _init(arguments):
     from clustercnn.parameters import positive_quantity
     from clustercnn.run_template import run_template
 
+    if arguments.file.suffix != ".toml":
+        raise ValueError(f"the first word must be the file to write, such as run.toml, not {str(arguments.file)!r}")
     if arguments.file.exists():
         raise ValueError(f"{arguments.file} is there already: delete it, or take another name")
     distance = None if arguments.distance is None else positive_quantity(arguments.distance * u.Mpc, u.Mpc, "--distance")
@@ -318,11 +325,12 @@ def _train(arguments):
     from clustercnn.network.device import as_device
     from clustercnn.training_run import TrainingRun
 
-    checkpoint = arguments.out.with_name(arguments.out.name + ".checkpoint")
+    out = arguments.out or Path(arguments.config.stem + ".safetensors")
+    checkpoint = out.with_name(out.name + ".checkpoint")
     if checkpoint.exists() and not arguments.resume:
         raise ValueError(f"{checkpoint} is left of an interrupted run: go on with --resume, or delete it")
     device = as_device(arguments.device)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     run = TrainingRun.read(arguments.config, arguments.seed, device=device.type)
     training = run.training | ({} if arguments.samples is None else {"samples": arguments.samples})
     # On a GPU the mocks are made where they are needed.
@@ -330,21 +338,20 @@ def _train(arguments):
     history = run.net.fit(run.stream, device=device, workers=workers, checkpoint=checkpoint, **training)
     if int(os.environ.get("RANK", 0)) > 0:
         return  # of the processes that torchrun starts the first one has looked at the validation samples
-    run.net.save(arguments.out, extra={"config": arguments.config.read_text()})
-    _write(history, arguments.out.with_suffix(".history.ecsv"))
+    run.net.save(out, extra={"config": arguments.config.read_text()})
+    _write(history, out.with_suffix(".history.ecsv"))
     if arguments.calibration:
         mosaic = run.stream.background if run.stream.background.noisy else None
         _fresh_calibration(run.net, arguments.calibration, 1, device, run.stream.psf, mosaic)
-        run.net.save(arguments.out)
-    print(f"{run.net}\nin {arguments.out}")
+        run.net.save(out)
+    print(f"{run.net}\nin {out}")
 
 
 def _predict(arguments):
-    from astropy.table import QTable
-
     from clustercnn.survey import make_catalog, write_catalog
 
-    positions = QTable.read(arguments.positions) if arguments.positions else None
+    _check_out(arguments.out)
+    positions = _table(arguments.positions) if arguments.positions else None
     data = _data(arguments)
     net = _network(arguments.model)
     catalog = make_catalog(data.images, net, positions=positions, draws=arguments.draws, rng=arguments.seed,
@@ -387,6 +394,8 @@ def _calibrate(arguments):
     from clustercnn.training_run import Observation, read_mosaic
 
     net = _network(arguments.model)
+    if arguments.out is not None:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
     psf, mosaic = (Observation.read(arguments.config).psf, read_mosaic(arguments.config)) if arguments.config else (None, None)
     _fresh_calibration(net, arguments.samples, arguments.seed, arguments.device, psf, mosaic)
     print(f"{net}\n\n{calibration_text(net.calibration)}")
@@ -424,6 +433,33 @@ def _info(arguments):
     print(json.dumps({"contract": net.contract, "training": net.training}, indent=2))
 
 
+def _check_out(path):
+    """Make the folder of a table, and complain now, not after hours, of a format that nobody knows."""
+    from tempfile import TemporaryDirectory
+
+    from astropy.table import QTable
+
+    from clustercnn.survey import write_catalog
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        try:
+            write_catalog(QTable({"id": [1]}), Path(folder) / path.name)
+        except IORegistryError:
+            raise ValueError(f"--out must end in .ecsv, .fits, .xml or another suffix of a table that astropy writes, not {path.name!r}") from None
+
+
+def _table(path):
+    from astropy.table import QTable
+
+    try:
+        return QTable.read(path)
+    except IORegistryError:
+        raise ValueError(f"{path} is no table that astropy knows by its suffix and contents, such as .ecsv or .fits") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def _write(table, path):
     """A table in the format that the suffix of its path asks for."""
     from clustercnn.files import whole_file
@@ -436,6 +472,8 @@ def _network(model):
     """A network by its file, or by its name."""
     from clustercnn.network import ClusterNet
 
+    if Path(model).suffix and not Path(model).is_file():
+        raise FileNotFoundError(f"there is no model file {model}")
     return ClusterNet.load(model) if Path(model).is_file() else ClusterNet.from_pretrained(model)
 
 
@@ -467,6 +505,8 @@ def _paths(words):
         band, equals, path = word.partition("=")
         if not (band and equals and path):
             raise ValueError(f"images must be given as BAND=FITS, such as F438W=f438w.fits, not {word!r}")
+        if band in paths:
+            raise ValueError(f"there must be one image for each band, but {band} has {paths[band]} and {path}")
         paths[band] = path
     return paths
 

@@ -24,6 +24,11 @@ def whole_file(path):
     partial : `~pathlib.Path`
         Of the same suffix, in the same folder.
 
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+
     Examples
     --------
     >>> import tempfile
@@ -36,6 +41,8 @@ def whole_file(path):
     catalog.txt
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
     partial = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
     try:
         yield partial

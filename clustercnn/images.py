@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """MultiBandImage: the one gate for observed pixels."""
 
+import hashlib
 import re
 import warnings
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ _WCS_KEYWORD = re.compile(
 )
 # of photutils: its finders and catalogues, the same before version 3, its PSF photometry
 _CENTROIDS = (("x_centroid", "y_centroid"), ("xcentroid", "ycentroid"), ("x_fit", "y_fit"))
+_BLOCK = 4_000_000  # pixels of one band that are read at once
 _SAME_GRID = 0.05  # pixels by which the coordinates of two bands may differ
 _SQUARE = 0.02  # relative difference of a pixel's sides, or of its diagonals, up to which it passes for a square
 _TIE = 1e-3  # pixels: a position this close to the middle between two cutouts counts as on it, since sky coordinates round
@@ -255,7 +257,8 @@ class MultiBandImage(Mapping):
         instrument : `~clustercnn.instruments.Instrument`, optional
             Needed where the conversion takes an exposure, a gain or a zero point.
         nan : {'raise', 'mask'}
-            What to do with pixels that are not finite and not masked.
+            What to do with pixels that are not finite and not masked. With ``'mask'`` those that are 0 in all bands count as masked,
+            too, where the images are of floating-point numbers: drizzling leaves such pixels where nothing was exposed.
 
         Returns
         -------
@@ -282,6 +285,7 @@ class MultiBandImage(Mapping):
             for i, part in zip(kept, self._read(band, sections, factor, nan), strict=True):
                 x0, y0 = low[i] - origins[i]
                 stamps[i, j, y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]] = part
+        self._mask_unexposed(stamps.swapaxes(0, 1), nan)
         return u.Quantity(stamps, unit, dtype=np.float32, copy=False)
 
     def to_array(self, unit=None, *, section=(slice(None), slice(None)), instrument=None, nan="raise"):
@@ -294,10 +298,8 @@ class MultiBandImage(Mapping):
             Unit of the result; default that of the images.
         section : tuple of slice, optional
             Rows and columns, ``(y, x)``; default all.
-        instrument : `~clustercnn.instruments.Instrument`, optional
-            Needed where the conversion takes an exposure, a gain or a zero point.
-        nan : {'raise', 'mask'}
-            What to do with pixels that are not finite and not masked.
+        instrument, nan
+            See `cutouts`.
 
         Returns
         -------
@@ -306,7 +308,27 @@ class MultiBandImage(Mapping):
         """
         _check_nan(nan)
         unit = self.unit if unit is None else u.Unit(unit)
-        return np.stack([self._read(band, [section], self.conversion(band, unit, instrument), nan)[0] for band in self.bands])
+        pixels = np.stack([self._read(band, [section], self.conversion(band, unit, instrument), nan)[0] for band in self.bands])
+        self._mask_unexposed(pixels, nan)
+        return pixels
+
+    def _mask_unexposed(self, pixels, nan):
+        """With nan="mask", NaN where pixels (band, ...) are 0 in all bands that have them; of whole numbers 0 is one like others."""
+        if nan == "mask" and all(np.dtype(self[band].data.dtype).kind == "f" for band in self.bands):
+            pixels[:, ((pixels == 0) | np.isnan(pixels)).all(axis=0)] = np.nan
+
+    def sha256(self):
+        """
+        A hash of all pixels, masks and the unit, to tell these images from others. Every pixel is read once, in blocks of rows.
+
+        Returns
+        -------
+        digest : str
+        """
+        digest = hashlib.sha256(f"{self.bands} {self.shape} {self.unit}".encode())
+        for start in range(0, self.shape[0], step := max(1, _BLOCK // self.shape[1])):
+            digest.update(self.to_array(section=(slice(start, start + step), slice(None)), nan="mask"))
+        return digest.hexdigest()
 
     def _read(self, band, sections, factor, nan):
         """Sections of a band as native float32 arrays, times a factor, with NaN where masked."""

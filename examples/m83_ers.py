@@ -12,6 +12,9 @@ same of f438w and f814w, ``hlsp_wfc3ers_hst_wfc3_m83_cat_cluster_auto_v1.txt`` a
 * ``m83_ers_candidates.ecsv``: sources that the network calls clusters and the catalogue does not have;
 * ``m83_ers.png``.
 
+It has not been run on the real mosaics, but on a stand-in of the same format (``tests/test_example_m83_ers.py``). The files are at
+https://archive.stsci.edu/prepds/wfc3ers; ``docs/examples.rst`` has a snippet for ``astroquery.mast`` that fetches them.
+
 The mosaics need three things, as their README says:
 
 * Their sky is not subtracted. The median of the darkest hundredth of all blocks of 64 x 64 pixels is, or what ``--sky`` says. With the
@@ -72,7 +75,6 @@ def read_mosaics(folder, bands, sky=None):
     """The mosaics without their sky, NaN where nothing was exposed, and a table of what their headers say and of the sky."""
     mosaics = MultiBandImage.read({band: folder / MOSAIC.format(band.lower()) for band in bands})
     pixels = mosaics.to_array(RATE, nan="mask")
-    pixels[:, (pixels == 0).all(axis=0)] = np.nan
     sky = [_darkest(plane) for plane in pixels] if sky is None else sky
     pixels -= np.asarray(sky, dtype=np.float32)[:, None, None]
     facts = QTable({"band": bands, "sky": sky * RATE, "exptime": [mosaics[band].meta.get("EXPTIME", np.nan) for band in bands] * u.s})

@@ -19,6 +19,12 @@ def test_replaces_when_complete(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_that_is_not_there(tmp_path):
+    path = tmp_path / "nowhere" / "table.ecsv"
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere to write table.ecsv to"), whole_file(path):
+        pass
+
+
 def test_an_error_leaves_the_old_file(tmp_path):
     path = tmp_path / "table.ecsv"
     path.write_text("old")

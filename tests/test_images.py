@@ -246,6 +246,7 @@ def test_positions_of_no_kind(positions):
 
 
 def test_mask_and_nan(data):
+    data += 1  # a pixel that is 0 counts as masked, too
     data[15, 20] = np.nan
     data[10, 20] = np.inf
     mask = np.zeros(SHAPE, dtype=bool)
@@ -466,3 +467,36 @@ def test_distortions_survive(data, tmp_path):
     corner = images.wcs.pixel_to_world(49, 39)
     assert back.wcs.world_to_pixel(corner) == pytest.approx((49, 39), abs=1e-6)
     assert np.hypot(*(np.array(make_wcs().world_to_pixel(corner)) - (49, 39))) > 0.05
+
+
+def test_what_was_not_exposed_counts_as_masked(tmp_path):
+    """With nan="mask": 0 in all bands that know the pixel. Whole numbers may be 0."""
+    first, second = np.ones((2, 8, 9))
+    first[2, 3:6] = second[2, 4:7] = 0
+    second[2, 3] = np.nan
+    images = MultiBandImage({"F438W": first * RATE, "F814W": second * RATE})
+    expected = np.zeros((8, 9), dtype=bool)
+    expected[2, 3:6] = True
+    for pixels in (images.to_array(nan="mask"), images.cutouts((4, 3.5), (8, 9), nan="mask")[0].value):
+        np.testing.assert_array_equal(np.isnan(pixels).all(axis=0), expected)
+        assert pixels[1, 2, 6] == 0
+    counts = MultiBandImage({"F438W": np.zeros((8, 9), dtype="u2")}, unit=u.adu)
+    assert (counts.to_array(nan="mask") == 0).all()
+    assert (MultiBandImage({"F438W": np.zeros((8, 9)) * RATE}).to_array() == 0).all()
+
+
+def test_hash_of_pixels(tmp_path, monkeypatch):
+    """The same for the same pixels from any source, in any blocks; another for another pixel, mask, unit or band."""
+    pixels = np.random.default_rng(4).normal(size=(30, 20)).astype(np.float32)
+    plain = MultiBandImage({"F438W": pixels * RATE})
+    fits.writeto(tmp_path / "f.fits", pixels.astype(">f4"), fits.Header({"BUNIT": "electron/s"}))
+    same = MultiBandImage({"F438W": tmp_path / "f.fits"}).sha256()
+    monkeypatch.setattr("clustercnn.images._BLOCK", 140)
+    assert plain.sha256() == same
+    mask = np.zeros(pixels.shape, dtype=bool)
+    mask[29, 19] = True
+    other = pixels.copy()
+    other[17, 3] += 1
+    others = [MultiBandImage({"F438W": other * RATE}), MultiBandImage({"F438W": pixels * u.adu}), MultiBandImage({"F814W": pixels * RATE}),
+              MultiBandImage({"F438W": CCDData(pixels, unit=RATE, mask=mask)})]
+    assert len({same, *(image.sha256() for image in others)}) == 5

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.table import QTable, join
+from astropy.table import QTable, Table, join
 from astropy.utils.exceptions import AstropyUserWarning
 from fake_net import BANDS, SHAPE, Net, sources_and_pixels, wcs
 from photutils.detection import DAOStarFinder, IRAFStarFinder
@@ -226,7 +226,7 @@ def test_ids_of_the_user_stay(field):
     catalog = make_catalog(images, Net(), positions=sources)
     assert list(catalog["id"]) == [30, 10, 20]
     assert len(join(catalog, sources, keys="id")) == 3
-    for ids in ([1, 1, 2], [0, 1, 2], [1.0, 2.0, 3.0]):
+    for ids in ([1, 1, 2], [0, 1, 2], [1.0, 2.0, 3.0], np.ma.array([1, 2, 3], mask=[0, 1, 0])):
         sources["id"] = ids
         with pytest.raises(ValueError, match="the id of positions must be different whole numbers"):
             make_catalog(images, Net(), positions=sources)
@@ -294,5 +294,59 @@ def test_second_peaks_in_a_catalogue(field):
 
 def test_tile_shapes_are_checked(field):
     images, _ = field
-    with pytest.raises(ValueError, match=r"tile_shape must be \(ny, nx\)"):
-        make_catalog(images, Net(), tile_shape=(0, 100))
+    for shape in ((0, 100), 512, (1, 2, 3), (100.5, 100)):
+        with pytest.raises(ValueError, match=r"tile_shape must be \(ny, nx\)"):
+            make_catalog(images, Net(), tile_shape=shape)
+
+
+def test_a_votable_of_a_table_with_coordinates(field, tmp_path):
+    images, positions = field
+    sources = QTable({"x_fit": positions[:2, 0], "y_fit": positions[:2, 1], "ra": [1, 2] * u.deg, "dec": [3, 4] * u.deg})
+    catalog = make_catalog(images, Net(), positions=sources)
+    write_catalog(catalog, tmp_path / "catalog.xml")
+    back = QTable.read(tmp_path / "catalog.xml")
+    assert list(back["ra"].value) == [1, 2]
+    np.testing.assert_allclose(back["sky_centroid_ra"].value, catalog["sky_centroid"].ra.deg)
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere to write catalog.fits to"):
+        write_catalog(catalog, tmp_path / "nowhere" / "catalog.fits")
+
+
+def test_masked_columns_stay_masked(field, tmp_path):
+    images, positions = field
+    sources = Table({"x_centroid": positions[:3, 0], "y_centroid": positions[:3, 1]}, masked=True)
+    sources["class"] = np.ma.array([1, 2, 3], mask=[0, 1, 0])
+    catalog = make_catalog(images, Net(), positions=sources)
+    for suffix in ("fits", "ecsv", "xml"):
+        write_catalog(catalog, tmp_path / f"catalog.{suffix}")
+        assert QTable.read(tmp_path / f"catalog.{suffix}")["class"].tolist() == [1, None, 3]
+    sources["x_centroid"].mask[2] = True
+    with pytest.raises(ValueError, match="positions must be finite and not masked; position 2 is not"):
+        make_catalog(images, Net(), positions=sources)
+
+
+@pytest.mark.parametrize("tile", [(16, 16), (100, 100)])
+def test_mosaics_smaller_than_a_stamp(tile):
+    """And than a cell in which scatter is measured, the margin of a tile and the border in which nothing is found."""
+    rng = np.random.default_rng(2)
+    for shape in ((1, 1), (5, 30)):
+        with pytest.warns(AstropyUserWarning, match="no candidate in the images"):
+            catalog = make_catalog(MultiBandImage({"F438W": rng.normal(0.1, 0.05, shape) * UNIT}), Net(), tile_shape=tile)
+        assert len(catalog) == 0
+    pixels = rng.normal(0.1, 0.05, (63, 65))
+    pixels[30, 40] += 50
+    catalog = make_catalog(MultiBandImage({"F438W": pixels * UNIT}), Net(), tile_shape=tile)
+    assert len(catalog) == 1 and catalog["flags"][0] & FLAGS["border"]
+    np.testing.assert_allclose([catalog["x_centroid"][0], catalog["y_centroid"][0]], [40, 30], atol=0.1)
+
+
+def test_a_band_that_the_network_misses_is_told(field):
+    class Three(Net):
+        contract = Net.contract | {"bands": ["F336W", "F438W", "F555W"]}
+
+    with pytest.warns(AstropyUserWarning, match=r"the images lack the bands \['F555W'\] of the network"):
+        make_catalog(field[0], Three(), positions=[(50, 50)])
+
+
+def test_what_has_no_answer_has_no_parts():
+    xy = np.array([(10.0, 10.0), (11.0, 10.0)])
+    assert find_parts(xy, np.full(2, 5.0), np.array([0.5, 0.4]), np.array([np.nan, 3.0])).tolist() == [-1, -1]

@@ -48,7 +48,7 @@ def artificial_cluster_test(injector, prior, n, finder, *, distance, n_per_image
         "distance_mpc": None if distance is None else as_quantity(distance, u.Mpc, "distance").value,
         "instrument": injector.instrument.to_dict(),
         "shape": list(images.shape),
-        "pixels_and_psf": _fingerprint(injector),
+        "pixels_and_psf": None if checkpoint is None else _fingerprint(injector),
         "n_per_image": n_per_image,
         "tolerance_pixels": float(tolerance.value),
         "seed": [str(seed.entropy), str(seed.spawn_key)],
@@ -84,11 +84,11 @@ def artificial_cluster_test(injector, prior, n, finder, *, distance, n_per_image
 
 
 def _fingerprint(injector):
-    """Hash of the middle row of the images and of the PSFs."""
-    middle = injector.images.shape[0] // 2
-    row = injector.images.to_array(section=(slice(middle, middle + 1), slice(None)), nan="mask")
-    arrays = [row, *(injector.psf[band].data for band in injector.instrument.bands)]
-    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+    """Hash of the images and of the PSFs."""
+    digest = hashlib.sha256(injector.images.sha256().encode())
+    for band in injector.instrument.bands:
+        digest.update(np.ascontiguousarray(injector.psf[band].data))
+    return digest.hexdigest()
 
 
 def _positions(found, images):

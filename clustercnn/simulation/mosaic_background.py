@@ -16,7 +16,7 @@ BLOCK = 4_000_000  # pixels of one band that are looked at at once
 
 class WholePlaces:
     """
-    The places of a mosaic where a rectangle of pixels is whole: inside the image, finite and unmasked in every band.
+    The places of a mosaic where a rectangle of pixels is whole: inside the image, finite and unmasked in every band, exposed in one.
 
     Every pixel is read once, in blocks of rows; then one bit per pixel is kept, and one per place for each shape that is asked for.
 
@@ -24,9 +24,6 @@ class WholePlaces:
     ----------
     images : `~clustercnn.images.MultiBandImage`
         The mosaic.
-    blank : float or None
-        Pixels that have exactly this value in all bands hold no data, as drizzling leaves them outside the exposures; None where
-        every value counts.
 
     Examples
     --------
@@ -43,17 +40,14 @@ class WholePlaces:
     (4, 17)
     """
 
-    def __init__(self, images, blank=0.0, *, avoid=(), avoid_radius=0.0):
+    def __init__(self, images, *, avoid=(), avoid_radius=0.0):
         self.shape = images.shape
         self._avoid, self._avoid_radius = np.reshape(avoid, (-1, 2)), float(avoid_radius)
         ny, nx = self.shape
         self._bad = np.empty((ny, (nx + 7) // 8), dtype=np.uint8)
         for rows in self._blocks(ny):
             pixels = images.to_array(section=(rows, slice(None)), nan="mask")
-            bad = np.isnan(pixels).any(axis=0)
-            if blank is not None:
-                bad |= (pixels == blank).all(axis=0)
-            self._bad[rows] = np.packbits(bad, axis=1)
+            self._bad[rows] = np.packbits(np.isnan(pixels).any(axis=0), axis=1)
         self._places = {}
 
     def _blocks(self, ny):
@@ -147,9 +141,6 @@ class MosaicBackground:
         Known sources, as pixels ``(x, y)`` or sky coordinates; no stamp is centred near one.
     avoid_radius : `~astropy.units.Quantity`
         How near, in pixels.
-    blank : float or None
-        Pixels that have exactly this value (in the mosaic's unit) in all bands hold no data, as drizzling leaves them outside the
-        exposures; None where every value counts.
 
     Attributes
     ----------
@@ -165,7 +156,8 @@ class MosaicBackground:
     Notes
     -----
     The mosaic must be sky-subtracted, as simulated images are, and as deep as the instrument says. A place is whole if none of its
-    pixels is NaN, masked or blank in any band and it does not reach over the edge. All whole places are equally probable.
+    pixels is NaN or masked in any band, or 0 in all, as drizzling leaves what was not exposed, and it does not reach over the edge. All whole
+    places are equally probable.
 
     Each pixel is read once when the object is made, in blocks of rows, and one bit of it is kept. The places of a shape are found when
     it is first asked for. Each takes 5 to 10 s for 16,384 x 16,384 pixels in three bands, a stamp then less than a millisecond.
@@ -186,7 +178,7 @@ class MosaicBackground:
 
     noisy = True
 
-    def __init__(self, images, *, instrument=None, avoid=(), avoid_radius=8 * u.pix, blank=0.0):
+    def __init__(self, images, *, instrument=None, avoid=(), avoid_radius=8 * u.pix):
         if not isinstance(images, MultiBandImage):
             images = MultiBandImage.read(images)
         bands = images.bands if instrument is None else instrument.bands
@@ -199,7 +191,7 @@ class MosaicBackground:
             raise ValueError(f"avoid_radius must be one number, 0 pixels or more, not {avoid_radius}")
         self._factors = np.array([images.conversion(band, RATE, instrument) for band in bands])[:, None, None]
         self.images = MultiBandImage({band: images[band] for band in bands})
-        self._places = WholePlaces(self.images, blank, avoid=images.pixel_positions(avoid), avoid_radius=radius.value)
+        self._places = WholePlaces(self.images, avoid=images.pixel_positions(avoid), avoid_radius=radius.value)
 
     def __repr__(self):
         return f"<MosaicBackground of {self.images!r}>"

@@ -30,7 +30,7 @@ def find_clusters(images, threshold=10.0, fwhm=(2.5, 5.0, 10.0), box_size=64):
     Parameters
     ----------
     images : `~clustercnn.images.MultiBandImage`
-        All bands are used; masked and non-finite pixels are ignored.
+        All bands are used; pixels that are masked, not finite or not exposed (0 in all bands) are ignored.
     threshold : float
         Least significance: root of the summed squares of the bands' signal-to-noise ratios.
     fwhm : sequence of float
@@ -43,6 +43,10 @@ def find_clusters(images, threshold=10.0, fwhm=(2.5, 5.0, 10.0), box_size=64):
     candidates : `~astropy.table.QTable`
         Columns ``x_centroid``, ``y_centroid`` (0-indexed pixels), ``significance``, ``fwhm`` (of the filter that answered
         best, pixels), most significant first.  With a zero-length table comes a warning.
+
+    Notes
+    -----
+    In `make_catalog` a candidate is the same in every tiling for widths of up to 18 pixels and a ``box_size`` that divides 64.
 
     Examples
     --------

@@ -4,6 +4,7 @@ Catalogues of whole mosaics: candidates tile by tile, then a posterior for each,
 """
 
 import hashlib
+import json
 import re
 import warnings
 from pathlib import Path
@@ -57,23 +58,25 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
         What infers: anything with ``predict(images, positions, ...)`` and ``contract``.
     finder : callable or finder of photutils, optional
         ``finder(images) -> table`` with ``x_centroid`` and ``y_centroid``; default `~clustercnn.survey.find_clusters`. Its other
-        columns come along, but an ``id``, which is of the tile. A finder of photutils, such as
+        columns come along, but those of the names below, and an ``id``, which is of the tile. A finder of photutils, such as
         `~photutils.detection.DAOStarFinder` or `~photutils.segmentation.SourceFinder`, is wrapped in a `PhotutilsFinder`.
     positions : optional
         Sources to use instead of candidates, of any kind that `~clustercnn.images.MultiBandImage.pixel_positions` takes; they keep
-        their order, and a table its columns, its ``id`` included.
+        their order, and a table its ``id`` and all columns but those of the names below.
     tile_shape : tuple of int
         ``(ny, nx)`` of a tile.
     client : `~dask.distributed.Client`, optional
         Its workers do the work. Images from FITS paths are mapped by each worker, and must be there under the same path; dask and zarr
         arrays are read by the workers too; plain arrays are sent to each.
     draws, batch_size, device, rng, instrument, pixel_scale, distance
-        See `clustercnn.network.ClusterNet.predict`. Masked pixels count as unknown, as with its ``nan="mask"``.
+        See `clustercnn.network.ClusterNet.predict`. Pixels that are masked, not finite or not exposed (0 in all bands) count as
+        unknown, as with its ``nan="mask"``.
     saturation : `~astropy.units.Quantity` or dict, optional
         From where on a pixel is saturated, in the unit of the images or one that converts to it; one for all bands, or band -> limit.
         Sources with such a pixel within 4 pixels are flagged.
     checkpoint : str or `~pathlib.Path`, optional
         Folder in which finished tiles and chunks are kept. The same call with the same folder goes on where an interrupted one stopped.
+        Other pixels (all are read once to tell), weights and settings are refused; a ``finder`` is known by its name or ``repr`` alone.
     progress : bool
         Show progress bars.
 
@@ -95,7 +98,7 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
             ``'unimodal'``, ``'extended'`` or ``'multimodal'``; see `clustercnn.estimate.ClusterEstimate.morphology`.
         ``part_of``
             The ``id`` of the source of whose light this one is a second peak, else 0: it lies within 1.5 half-light radii (or 2
-            pixels) of that source, whose ``p_cluster`` is higher and at least 0.5.
+            pixels) of that source, whose ``p_cluster`` is higher and above 0.5.
         ``flags``
             Bits of ``clustercnn.estimate.FLAGS``.
 
@@ -115,23 +118,27 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     """
     if not isinstance(images, MultiBandImage):
         images = MultiBandImage.read(images)
+    if missing := [band for band in net.contract.get("bands", ()) if band not in images]:
+        warnings.warn(f"the images lack the bands {missing} of the network, which counts them as unknown", AstropyUserWarning)
     finder = as_finder(finder)
     seed = seed_sequence(rng)
-    listed = None if positions is None else _listed(images, positions)
-    sought = {"finder": _name(finder), "tile_shape": list(tile_shape)} if listed is None else {"positions": _hash(_xy(listed))}
     options = {"draws": draws, "batch_size": batch_size, "device": device, "instrument": instrument, "pixel_scale": pixel_scale,
                "distance": distance}
     limits = _limits(saturation, images)
+    if positions is None:
+        tiles = _tiles(images.shape, tile_shape)
+        sought = {"finder": _name(finder), "tile_shape": [int(n) for n in tile_shape]}
+    else:
+        candidates = _listed(images, positions)
+        sought = {"positions": _hash(_xy(candidates))}
     folder = None
     if checkpoint is not None:
         folder = open_checkpoint(checkpoint, sought | {
-            "version": __version__, "bands": list(images.bands), "shape": list(images.shape), "pixels": _fingerprint(images),
-            "model": [repr(net), getattr(net, "training", {})], "draws": draws, "seed": [str(seed.entropy), str(seed.spawn_key)],
+            "version": __version__, "bands": list(images.bands), "shape": list(images.shape), "pixels": images.sha256(),
+            "model": _model(net), "draws": draws, "seed": [str(seed.entropy), str(seed.spawn_key)],
             "instrument": None if instrument is None else instrument.to_dict(), "saturation": limits})
     how = {"client": client, "folder": folder, "progress": progress}
-    candidates = listed
-    if listed is None:
-        tiles = list(_tiles(images.shape, tile_shape))
+    if positions is None:
         candidates = _joined(tables_of(_find_in_tile, tiles, (images, finder), "detecting", **how))
         if not len(candidates):
             warnings.warn("no candidate in the images", AstropyUserWarning)
@@ -145,7 +152,7 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     part_of = np.where(main < 0, 0, np.asarray(catalog["id"])[main]) if len(main) else main
     catalog.add_column(part_of, index=catalog.colnames.index("flags"), name="part_of")
     catalog.meta = {"creator": f"clustercnn {__version__}", "bands": " ".join(images.bands), "model": repr(net), "draws": draws,
-                    "level": 0.68, "seed": str(seed.entropy)} | {name: str(value) for name, value in sought.items() if name == "finder"}
+                    "level": 0.68, "seed": str(seed.entropy)} | ({"finder": sought["finder"]} if positions is None else {})
     return catalog
 
 
@@ -159,7 +166,8 @@ def write_catalog(catalog, path, overwrite=False):
         Of `make_catalog`.
     path : str or `~pathlib.Path`
         ``.fits``, ``.ecsv`` or another suffix that astropy knows; ``.xml`` or ``.vot`` for a VOTable, which has no sky coordinates:
-        they become the columns ``ra`` and ``dec`` (ICRS), and the provenance a description.
+        they become the columns ``ra`` and ``dec`` (ICRS; ``sky_centroid_ra`` and ``_dec`` if there are such columns already), and the
+        provenance a description.
     overwrite : bool
         Whether it may replace another file.
 
@@ -177,7 +185,7 @@ def write_catalog(catalog, path, overwrite=False):
         for name in [name for name in catalog.colnames if isinstance(catalog[name], SkyCoord)]:
             sky, place = catalog[name].icrs, catalog.colnames.index(name)
             catalog.remove_column(name)
-            prefix = "" if name == "sky_centroid" else f"{name}_"
+            prefix = "" if name == "sky_centroid" and not {"ra", "dec"} & set(catalog.colnames) else f"{name}_"
             catalog.add_columns([sky.ra, sky.dec], [place, place], [f"{prefix}ra", f"{prefix}dec"])
         catalog.meta = {"description": "; ".join(f"{key}: {value}" for key, value in catalog.meta.items())}
     with whole_file(path) as partial:
@@ -218,19 +226,19 @@ def _listed(images, positions):
     table = QTable(positions, copy=True) if hasattr(positions, "colnames") else QTable()
     table["x_centroid"], table["y_centroid"] = xy.T
     if "id" in table.colnames:
-        ids = np.asarray(table["id"])
-        if ids.dtype.kind not in "iu" or len(set(ids.tolist())) < len(ids) or (ids < 1).any():
+        ids = np.ma.asarray(table["id"])
+        if ids.dtype.kind not in "iu" or ids.mask.any() or len(set(ids.tolist())) < len(ids) or (ids < 1).any():
             raise ValueError("the id of positions must be different whole numbers from 1 on; rename or remove the column")
     return table
 
 
 def _tiles(shape, tile_shape):
     """Lower and upper bounds (y0, y1, x0, x1) of the tiles of an image, in pixels."""
-    if len(tile_shape) != 2 or min(tile_shape) < 1:
-        raise ValueError(f"tile_shape must be (ny, nx) of at least 1 pixel each, not {tile_shape}")
-    for y in range(0, shape[0], tile_shape[0]):
-        for x in range(0, shape[1], tile_shape[1]):
-            yield y, min(y + tile_shape[0], shape[0]), x, min(x + tile_shape[1], shape[1])
+    if np.shape(tile_shape) != (2,) or any(n != int(n) or n < 1 for n in tile_shape):
+        raise ValueError(f"tile_shape must be (ny, nx), two whole numbers of at least 1, not {tile_shape}")
+    height, width = (int(n) for n in tile_shape)
+    return [(y, min(y + height, shape[0]), x, min(x + width, shape[1]))
+            for y in range(0, shape[0], height) for x in range(0, shape[1], width)]
 
 
 def _find_in_tile(tile, images, finder):
@@ -340,10 +348,14 @@ def _name(finder):
 
 
 def _hash(array):
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
 
 
-def _fingerprint(images):
-    """Hash of the middle row."""
-    middle = images.shape[0] // 2
-    return _hash(images.to_array(section=(slice(middle, middle + 1), slice(None)), nan="mask"))
+def _model(net):
+    """What tells a network from others: what it promises, how it was calibrated, and its weights."""
+    told = [repr(net), *(getattr(net, name, None) for name in ("contract", "training", "calibration"))]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    if hasattr(net, "module"):
+        for tensor in net.module.state_dict().values():
+            digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()

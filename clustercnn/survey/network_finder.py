@@ -7,6 +7,8 @@ import numpy as np
 from astropy.table import QTable
 from scipy.spatial import cKDTree
 
+from clustercnn.estimate import FLAGS
+
 __all__ = ["NetworkFinder"]
 
 STEP = 4  # pixels between the first looks
@@ -60,7 +62,8 @@ class NetworkFinder:
         self.keywords = keywords
 
     def __repr__(self):
-        return f"NetworkFinder({self.net!r}, threshold={self.threshold:g}, promising={self.promising:g})"
+        keywords = "".join(f", {name}={value!r}" for name, value in self.keywords.items())
+        return f"NetworkFinder({self.net!r}, threshold={self.threshold:g}, promising={self.promising:g}{keywords})"
 
     def __call__(self, images):
         """
@@ -94,7 +97,9 @@ class NetworkFinder:
     def _p_cluster(self, images, xy):
         if not len(xy):
             return np.empty(0)
-        return np.round(self.net.predict(images, xy, draws=1, nan="mask", **self.keywords).p_cluster, DIGITS)
+        estimate = self.net.predict(images, xy, draws=1, nan="mask", **self.keywords)
+        # where there is no answer p_cluster is 0.5, and dark corners of a mosaic would be looked at pixel by pixel
+        return np.where(estimate.flags & FLAGS["no answer"], 0.0, np.round(estimate.p_cluster, DIGITS))
 
 
 def _highest(places, p_cluster, threshold):

@@ -10,7 +10,7 @@ __all__ = ["find_parts"]
 
 REACH = 1.5  # half-light radii of the main source, as inferred
 LEAST = 2.0  # pixels: what the centre of a source may be wrong by
-GENUINE = 0.5  # p_cluster that a main source has at least
+GENUINE = 0.5  # p_cluster that a main source is above; what the network has no answer for is at 0.5
 
 
 def find_parts(xy, radius, p_cluster, visibility):
@@ -19,8 +19,8 @@ def find_parts(xy, radius, p_cluster, visibility):
 
     A bright, lumpy cluster has several peaks, and seen from each of them the network finds it. The network is trained to know whether
     it looks at the centre, so that the peak with the highest ``p_cluster`` is the main one (of equal ones that with the highest
-    visibility); those within 1.5 of its half-light radii, or 2 pixels, are parts of it. A source with ``p_cluster`` below 0.5 has no
-    parts. The answer depends on the sources alone, not on the order in which they stand.
+    visibility); those within 1.5 of its half-light radii, or 2 pixels, are parts of it. A source with ``p_cluster`` of 0.5 or below has
+    no parts. The answer depends on the sources alone, not on the order in which they stand.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def find_parts(xy, radius, p_cluster, visibility):
     rank[order] = np.arange(len(xy))
     near = cKDTree(xy).query_ball_point(xy, np.maximum(REACH * radius, LEAST))
     for i in order:
-        if p_cluster[i] >= GENUINE and main[i] < 0:
+        if p_cluster[i] > GENUINE and main[i] < 0:
             parts = [j for j in near[i] if rank[j] > rank[i] and main[j] < 0]
             main[parts] = i
     return main

@@ -4,6 +4,9 @@ Work in pieces: here or on the workers of dask, with finished pieces kept in a f
 """
 
 import json
+import operator
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from astropy.table import QTable
@@ -12,6 +15,8 @@ from tqdm import tqdm
 from clustercnn.files import whole_file
 
 __all__ = ["open_checkpoint", "tables_of"]
+
+AHEAD = 2  # pieces that each thread of the workers has been given at once
 
 
 def open_checkpoint(folder, settings):
@@ -39,17 +44,20 @@ def open_checkpoint(folder, settings):
     path = folder / "settings.json"
     text = json.dumps(settings, indent=2)
     if path.exists():
-        other = json.loads(path.read_text())
+        try:
+            other = dict(json.loads(path.read_text()))
+        except (TypeError, ValueError):
+            raise ValueError(f"checkpoint {folder} is damaged: {path.name} cannot be read; remove the folder or take another") from None
         different = [name for name in settings if other.get(name) != json.loads(text)[name]]
         if different:
             raise ValueError(
                 f"checkpoint {folder} belongs to a run with other settings ({', '.join(different)}); remove it or take another folder"
             )
     else:
-        if any(folder.iterdir()):
+        if any(not other.name.startswith(".") for other in folder.iterdir()):  # a killed run may have left a hidden piece of a file
             raise ValueError(f"checkpoint {folder} holds other files than those of a catalogue; take an empty folder")
-        with whole_file(path) as partial:
-            partial.write_text(text)
+        with whole_file(path) as new:
+            new.write_text(text)
     return folder
 
 
@@ -70,7 +78,7 @@ def tables_of(work, items, shared, name, *, client=None, folder=None, progress=F
     client : `~dask.distributed.Client`, optional
         Does the work on its workers.
     folder : `~pathlib.Path`, optional
-        Where finished tables are kept; those that are there are read, not made again.
+        Where finished tables are kept; those that are there, and whole, are read, not made again.
     progress : bool
         Show a bar.
 
@@ -79,28 +87,63 @@ def tables_of(work, items, shared, name, *, client=None, folder=None, progress=F
     tables : list of `~astropy.table.QTable`
     """
     paths = None if folder is None else [folder / f"{name}_{i:06d}.ecsv" for i in range(len(items))]
-    todo = [i for i in range(len(items)) if paths is None or not paths[i].exists()]
-    tables = {}
+    tables = [None] * len(items) if paths is None else [_read(path) for path in paths]
+    todo = [i for i, table in enumerate(tables) if table is None]
     with tqdm(total=len(items), initial=len(items) - len(todo), unit="piece", desc=name, disable=not progress) as bar:
         made = ((i, work(items[i], *shared)) for i in todo) if client is None else _made_there(work, items, shared, todo, client)
         for i, table in made:
             if paths is not None:
-                with whole_file(paths[i]) as partial:
-                    table.write(partial, format="ascii.ecsv")
+                _write(table, paths[i])
             tables[i] = table
             bar.update()
-    return [tables[i] if i in tables else QTable.read(paths[i], format="ascii.ecsv") for i in range(len(items))]
+    return tables
+
+
+def _write(table, path):
+    table.meta["rows"] = len(table)
+    with whole_file(path) as new:
+        table.write(new, format="ascii.ecsv")
+    del table.meta["rows"]
+
+
+def _read(path):
+    """A table that `_write` wrote; None where there is none, or a part of it, as a machine leaves it that lost power."""
+    if not path.exists() or not path.read_bytes().endswith(b"\n"):
+        return None
+    try:
+        table = QTable.read(path, format="ascii.ecsv")
+    except (LookupError, TypeError, ValueError):
+        return None
+    return table if table.meta.pop("rows", None) == len(table) else None
+
+
+def _applied(work, shared, item):
+    return work(item, *shared)
 
 
 def _made_there(work, items, shared, todo, client):
     """Number and table of each piece, as the workers finish them."""
     from distributed import as_completed
 
-    shared = client.scatter(list(shared), broadcast=True, hash=False)
-    futures = {client.submit(work, items[i], *shared, pure=False): i for i in todo}
+    # As one object, which is pickled: of what it finds in lists and dicts dask sends quantities as arrays, without their units.
+    job = client.scatter(partial(_applied, work, shared), broadcast=True, hash=False)
+    waiting, futures = iter(todo), {}
+    with client.as_current():
+        finished = as_completed(with_results=True)
+
+    def submit():
+        # Not all at once: a piece that waits for chunks of dask makes room for the next, and each holds the pixels that it has.
+        most = max(1, AHEAD * sum(client.nthreads().values()))
+        for i in islice(waiting, max(0, most - len(futures))):
+            future = client.submit(operator.call, job, items[i], pure=False)
+            futures[future] = i
+            finished.add(future)
+
     try:
-        for future, table in as_completed(list(futures), with_results=True):
-            yield futures[future], table
-            future.release()  # or the workers would keep it
+        submit()
+        for future, table in finished:
+            i = futures.pop(future)  # or the workers would keep the table
+            submit()
+            yield i, table
     finally:
         client.cancel(list(futures))
