@@ -199,5 +199,5 @@ def test_a_new_training_forgets(net, tmp_path):
 def test_errors(net):
     with pytest.raises(ValueError, match="the stream has bands"):
         ClusterNet(bands=("F438W", "F814W"), shape=(24, 24)).calibrate(STREAM)
-    with pytest.raises(ValueError, match="at least 20 clusters and 20 other stamps"):
+    with pytest.raises(ValueError, match="at least 10 clusters and 10 other stamps"):
         ClusterNet(shape=(24, 24)).calibrate(FakeStream(only_clusters=True), 64, progress=False, device="cpu")

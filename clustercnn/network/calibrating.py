@@ -49,8 +49,8 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
     fitted = max(samples // 2, samples - CHECKED)
     fitting, checking = _split(mocks, fitted)
     for part in (fitting, checking):
-        if min(part["positive"].sum(), (~part["positive"]).sum()) < 20:
-            raise ValueError("samples must be so many that each half of them holds at least 20 clusters and 20 other stamps")
+        if min(part["positive"].sum(), (~part["positive"]).sum()) < 10:
+            raise ValueError("samples must be so many that each half of them holds at least 10 clusters and 10 other stamps")
     domain = Domain.fit(_by_kind(fitting))
     lesson, test = _split(fitting, fitted * 9 // 10)
     before = _posterior_loss(module, checking)

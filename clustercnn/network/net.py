@@ -277,7 +277,7 @@ class ClusterNet:
         Raises
         ------
         ValueError
-            If the stream's bands, stamp shape or parameter space are not those of the network; for less than 20 clusters or 20 others in a
+            If the stream's bands, stamp shape or parameter space are not those of the network; for less than 10 clusters or 10 others in a
             half of the mocks.
         """
         self._checked_contract(stream)
