@@ -39,6 +39,7 @@ TITLES = {"age": "age", "a_v": "A_V", "mass": "mass", "half_light_radius": "size
 PLOTTED = TITLES | {"a_v": "$A_V$"}
 LABELS = {"age": "log age [yr]", "a_v": "$A_V$ [mag]", "mass": r"log mass [$M_\odot$]", "half_light_radius": "log size [arcsec]",
           "visibility": "log visibility"}
+FOUNDATIONS = "instruments", "parameters", "profiles", "psf", "seeds"  # modules that the simulator stands on
 INK, ACCENT, GREY = "#31688e", "#d1495b", "0.55"
 
 
@@ -65,8 +66,7 @@ class Answers(NamedTuple):
         """A quantile of the posterior as plotted."""
         if name == "visibility":
             return np.log10(self.estimate.quantile(name, q).value)
-        draws = self.estimate.draws[:, :, self.estimate.space.names.index(name)]
-        return np.quantile(draws, q, axis=1).astype(float) + SHIFT[name]
+        return self.estimate.space[name].to_coordinate(self.estimate.quantile(name, q)) + SHIFT[name]
 
     def error(self, name):
         """Posterior median minus truth."""
@@ -175,7 +175,8 @@ def digest_of(args, net=None, more=()):
     """A name for what the recipe, the code of the simulator (and ``more`` of the package) and a network with its weights make."""
     package, digest = Path(clustercnn.__file__).parent, hashlib.sha256(args.recipe.read_bytes())
     more = more if net is None else (*more, "network/*.py")
-    for pattern in ("simulation/*.py", "stellar/*.py", "stellar/data/*", "psf.py", "data/*", *more):
+    simulator = "simulation/*.py", "stellar/*.py", "stellar/data/*", "data/*", *(f"{name}.py" for name in FOUNDATIONS)
+    for pattern in (*simulator, *more):
         for path in sorted(package.glob(pattern)):
             digest.update(path.read_bytes())
     for values in [] if net is None else net.module.state_dict().values():
@@ -188,6 +189,8 @@ def digest_of(args, net=None, more=()):
 def spread(error, rng=0, n=100):
     """Robust scatter (1.48 MAD), bias (median) and rms of errors, with the errors of the former two by bootstrap."""
     error = np.asarray(error, dtype=float)
+    if not len(error):
+        return {"n": 0} | dict.fromkeys(("sigma", "sigma_error", "bias", "bias_error", "rms"), np.nan)
     resampled = np.random.default_rng(rng).choice(error, (n, len(error)))
     (sigma, bias), (sigmas, biases) = _robust(error), _robust(resampled)
     return {"n": len(error), "sigma": sigma, "sigma_error": sigmas.std(), "bias": bias, "bias_error": biases.std(),

@@ -62,9 +62,9 @@ def draw(rows):
 def main():
     args = arguments(__doc__, samples=5000, renormalized=("m83-renormalized", "name or file of the renormalized network"))
     net, free, mocks = network(args.model), network(args.renormalized), stream(args)
-    tellable = net.config["conditions"]
+    tellable = net.config["conditions"] and net.config["scaling"] == "fixed"
     if not tellable:
-        print(f"{net!r} has no conditions: it cannot be told of wrong zero points, and the rows of 'told' are left out")
+        print(f"{net!r} cannot be told of wrong zero points, and the rows of 'told' are left out")
     rows = []
     for error in ERRORS:
         title = f"{error:g} mag"

@@ -1,20 +1,23 @@
 #!/bin/sh
 # Every table and figure of the chapter Validation, in an order that uses the cache best.
 #     benchmarks/validation/run_all.sh [DATA]
-# DATA: the folder with isochrones/, psf/ and images/ (see README.rst); without it what needs it is left out. More options for all
-# scripts go into VALIDATION, such as VALIDATION="--model m83.safetensors --samples 2000".
+# DATA: the folder with isochrones/, psf/, images/ and catalogs/ (see README.rst); without it what needs it is left out.
+# MODEL: another network than the embedded one, by name or file. OPTIONS: further ones, for all scripts that look at mocks, such as
+#     MODEL=m83.safetensors OPTIONS="--samples 500 --recipe benchmarks/validation/trial_mocks.toml" benchmarks/validation/run_all.sh
 set -e
-DATA=${1:+$(realpath "$1")}
-cd "$(dirname "$0")"
-: "${PYTHON:=python}"
-if [ -n "$DATA" ]; then
-    $PYTHON ../../examples/real_hst_stamps.py --data "$DATA" --out ../results
-    rm ../results/real_hst_stamps.png
+here=$(dirname "$0")
+: "${PYTHON:=python}" "${MODEL:=m83}"
+if [ -n "$1" ]; then
+    $PYTHON "$here/../../examples/real_hst_stamps.py" --data "$1" --out "$here/../results"
+    rm "$here/../results/real_hst_stamps.png"
 fi
 for script in recovery calibration_bins morphology degeneracy classical_peer flux_errors classes; do
-    $PYTHON $script.py $VALIDATION
+    $PYTHON "$here/$script.py" --model "$MODEL" $OPTIONS
 done
-$PYTHON sensitivity.py $VALIDATION ${DATA:+--data "$DATA"}
-$PYTHON out_of_domain.py $VALIDATION
-$PYTHON detection.py
-$PYTHON more_bands.py $VALIDATION
+$PYTHON "$here/sensitivity.py" --model "$MODEL" $OPTIONS ${1:+--data "$1"}
+$PYTHON "$here/out_of_domain.py" --model "$MODEL"
+$PYTHON "$here/detection.py" --model "$MODEL"
+if [ -n "$1" ]; then
+    $PYTHON "$here/m83_catalogue.py" --data "$1/catalogs"
+fi
+$PYTHON "$here/more_bands.py" $OPTIONS
