@@ -175,6 +175,7 @@ def test_training_again():
     assert (weights(net) - before).abs().max() < 1e-3
     assert net.module.cluster.counts.tolist() == [0, 32]
     assert net.training["samples"] == 32 and net.training["start"]["samples"] == 64
+    assert repr(net).endswith("trained on 96 mocks>")
 
 
 def test_stream_must_fit_the_network():

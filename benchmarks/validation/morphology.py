@@ -17,6 +17,7 @@ from common import (
     ACCENT, BATCH, GREY, INK, PLOTTED, RATE, TITLES, UNITS, arguments, network, pyplot, reference, save, stream, write,
 )
 from scipy.ndimage import gaussian_filter, label, maximum, maximum_filter, sum_labels
+from scipy.stats import beta
 
 KINDS = "unimodal", "extended", "multimodal"
 GROUPS = (("all", 0, np.inf), ("visibility < 10", 0, 10), ("visibility 10 to 20", 10, 20), ("visibility > 20", 20, np.inf))
@@ -45,15 +46,15 @@ def kind_of_map(density):
 
 
 def shares(kinds, what, visibility):
-    """Fractions of each kind, with binomial errors, in groups of visibility."""
+    """Fractions of each kind in groups of visibility, with errors of the binomial share that they come from (prior flat)."""
     rows = []
     for group, low, high in GROUPS:
         here = (visibility >= low) & (visibility < high)
-        n = here.sum()
-        row = {"posterior": what, "clusters": group, "number": int(n)}
+        n = int(here.sum())
+        row = {"posterior": what, "clusters": group, "number": n}
         for kind in KINDS:
-            share = (kinds[here] == kind).mean() if n else np.nan
-            row |= {kind: share, f"{kind}_error": np.sqrt(share * (1 - share) / max(n, 1))}
+            k = int(np.sum(kinds[here] == kind))
+            row |= {kind: k / n if n else np.nan, f"{kind}_error": beta.std(k + 1, n - k + 1)}
         rows.append(row)
     return rows
 

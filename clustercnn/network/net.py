@@ -138,7 +138,10 @@ class ClusterNet:
         config = self.config
         photometry = ("photometry, " if config["photometry"] else "") + ("conditions, " if config["conditions"] else "")
         million = sum(p.numel() for p in self.module.parameters()) / 1e6
-        seen = f"trained on {self.training['samples']:,} mocks" if self.training else "not trained"
+        seen, training = 0, self.training
+        while training:  # of this training, and of those that it started from
+            seen, training = seen + training["samples"], training.get("start")
+        seen = f"trained on {seen:,} mocks" if seen else "not trained"
         return (
             f"<ClusterNet {' '.join(self.bands)}; {config['encoder']} encoder, {config['head']} head, "
             f"{photometry}{config['scaling']} scaling; {million:.1f} M parameters; {seen}>"
