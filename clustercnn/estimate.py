@@ -227,7 +227,7 @@ class ClusterEstimate:
             Probability inside, between 0 and 1.
         kind : {'equal-tailed', 'highest-density'}
             With as much probability below as above; or the shortest one along the coordinate (of the visibility: of its logarithm), which
-            holds the truth somewhat less often than it says, see `~clustercnn.densities.shortest_interval`.
+            the draws choose that it is to hold: that of 0.68 of 200 draws of a normal distribution holds the truth 0.65 of the time.
 
         Returns
         -------

@@ -118,7 +118,7 @@ def test_bad_pixels_are_refused(peer, how):
     if how == "stamps":
         images[2] = np.nan
     else:
-        data = CCDData(np.zeros((100, 100)), unit=UNIT, mask=np.zeros((100, 100), dtype=bool))
+        data = CCDData(np.ones((100, 100)), unit=UNIT, mask=np.zeros((100, 100), dtype=bool))
         data.mask[90, 50] = how == "masked"
         images = MultiBandImage(dict.fromkeys(M83.bands, data))
         positions = [(40, 40), (50, 45), (60, 60) if how == "masked" else (5, 5)]
