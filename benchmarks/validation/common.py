@@ -252,6 +252,6 @@ def save(figure, name):
 
     path = FIGURES / f"{name}.png"
     figure.savefig(path, dpi=80)
-    with Image.open(path) as image:
-        image.convert("RGB").quantize(96).save(path, optimize=True)
+    with Image.open(path) as image:  # of the most different colours, lest a few red points turn grey
+        image.convert("RGB").quantize(96, method=Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
