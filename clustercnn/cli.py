@@ -472,9 +472,12 @@ def _network(model):
     """A network by its file, or by its name."""
     from clustercnn.network import ClusterNet
 
-    if Path(model).suffix and not Path(model).is_file():
+    path = Path(model)
+    if path.is_file():
+        return ClusterNet.load(path)
+    if path.suffix:
         raise FileNotFoundError(f"there is no model file {model}")
-    return ClusterNet.load(model) if Path(model).is_file() else ClusterNet.from_pretrained(model)
+    return ClusterNet.from_pretrained(model)
 
 
 def _data(arguments, instrument=None, distance=None):

@@ -9,6 +9,8 @@ from astropy.table import QTable
 
 __all__ = ["Parameter", "ParameterSpace", "as_quantity", "positive_quantity", "power_law"]
 
+_ROUNDING = 1e-6  # share of a range by which a bound in single precision may lie outside
+
 
 def as_quantity(value, unit, name):
     """
@@ -324,24 +326,29 @@ class ParameterSpace:
         inside = np.all((coordinates >= lower) & (coordinates <= upper), axis=-1)
         return np.where(inside, -np.log(upper - lower).sum(), -np.inf)
 
-    def contains(self, values, rounding=1e-6):
+    def contains(self, values):
         """
-        Whether points lie in the box.
+        Whether points lie in the box, or beyond a bound by no more than single precision rounds: a millionth of the range.
 
         Parameters
         ----------
         values : `~astropy.table.QTable` or mapping
             A Quantity for each parameter, scalar or of one shape.
-        rounding : float
-            Share of each range by which a point may lie outside: a bound in single precision does.
 
         Returns
         -------
         inside : `~numpy.ndarray` of bool
             Of the shape of the values.
+
+        Examples
+        --------
+        >>> from astropy import units as u
+        >>> from clustercnn.parameters import Parameter, ParameterSpace
+        >>> ParameterSpace([Parameter("a_v", 0 * u.mag, 3 * u.mag, "linear")]).contains({"a_v": [0, 1, 3.1] * u.mag})
+        array([ True,  True, False])
         """
         unit = self.to_unit(self.to_coordinates(values))
-        return np.all((unit >= -rounding) & (unit <= 1 + rounding), axis=-1)
+        return np.all((unit >= -_ROUNDING) & (unit <= 1 + _ROUNDING), axis=-1)
 
     def to_dict(self):
         """A JSON-able description."""

@@ -151,8 +151,8 @@ class TrainingRun:
             and keywords of `~clustercnn.psf.as_psf`), ``mocks`` (``background``, "disc" or "mosaic"; ``avoid``, a table of sources
             from which stamps of the mosaic keep ``avoid_radius``; keywords of `~clustercnn.simulation.MockStream`), ``network``
             (``start``, a model file or the name of a pretrained network, and perhaps another ``scaling``; or keywords of
-            `~clustercnn.network.ClusterNet`) and
-            ``training`` (keywords of its ``fit``). Paths are relative to the file, quantities are text such as "4.5 Mpc".
+            `~clustercnn.network.ClusterNet`) and ``training`` (keywords of its ``fit``). Paths are relative to the file, quantities
+            are text such as "4.5 Mpc".
         seed : int, optional
             Of the mocks and of the first weights, in place of the file's.
         background : object, optional
@@ -310,6 +310,5 @@ def _network(given, instrument, folder, seed):
             f"start = {name!r} has {len(start.bands)} bands, {', '.join(start.bands)}, but the data {len(instrument.bands)}: "
             "leave start out to train a network from scratch"
         )
-    settings = {key: start.config[key] for key in ENTRIES["network"] if key != "start"}
-    settings["scaling"] = given.get("scaling", settings["scaling"])
+    settings = {key: given.get(key, start.config[key]) for key in ENTRIES["network"] if key != "start"}
     return ClusterNet(instrument.bands, space=start.space, rng=seed, **settings), start

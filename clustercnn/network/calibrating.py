@@ -54,12 +54,12 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
     domain = Domain.fit(_by_kind(fitting))
     lesson, test = _split(fitting, fitted * 9 // 10)
     before = _posterior_loss(module, checking)
-    unseen = test if _last_lesson(module, lesson, test) else fitting
+    stays = _last_lesson(module, lesson, test)
     gain = before - _posterior_loss(module, checking)
-    temperatures = _fit_temperatures(module, unseen, fitting, checking)
+    temperatures = _fit_temperatures(module, test if stays else fitting, fitting, checking)
     report = _report(module, space, checking, domain)
     report |= {
-        "last_lesson": {"clusters": int(lesson["positive"].sum()), "stays": unseen is test, "gain": gain},
+        "last_lesson": {"clusters": int(lesson["positive"].sum()), "stays": stays, "gain": gain},
         "temperatures": temperatures,
         "mocks": {"fitted": fitted, "checked": samples - fitted, "first": first}
         | {name: stream.contract[name] for name in ("seed", "spawn_key") if name in stream.contract},
@@ -131,13 +131,9 @@ def _last_lesson(module, lesson, test):
     stays : bool
     """
     posterior = module.posterior
-    (features, parameters), (unseen, truth) = (_views_of_clusters(mocks) for mocks in (lesson, test))
-
-    def loss():
-        with torch.inference_mode():
-            return -float(posterior.log_prob(unseen, truth).double().mean())
-
-    before, start = loss(), {name: tensor.clone() for name, tensor in posterior.state_dict().items()}
+    features, parameters = _views_of_clusters(lesson)
+    tested = _views_of_clusters(test)
+    before, start = _density_loss(posterior, *tested), {name: tensor.clone() for name, tensor in posterior.state_dict().items()}
     generator = torch.Generator().manual_seed(SEED)
     optimizer = torch.optim.AdamW(posterior.parameters(), weight_decay=0.0)
     steps = EPOCHS * -(-len(features) // STEP)
@@ -150,7 +146,7 @@ def _last_lesson(module, lesson, test):
             optimizer.step()
             schedule.step()
     _round(posterior)
-    stays = loss() < before
+    stays = _density_loss(posterior, *tested) < before
     if not stays:
         posterior.load_state_dict(start)
     return stays
@@ -220,10 +216,14 @@ def _fit_temperatures(module, unseen, fitting, checking):
 
 
 def _posterior_loss(module, mocks):
-    """Mean negative log density at the truth."""
+    """Mean negative log density at the truth of the plain clusters."""
     positive = mocks["positive"]
+    return _density_loss(module.posterior, mocks["features"][positive], mocks["parameters"][positive])
+
+
+def _density_loss(posterior, features, parameters):
     with torch.inference_mode():
-        return -float(module.posterior.log_prob(mocks["features"][positive], mocks["parameters"][positive]).double().mean())
+        return -float(posterior.log_prob(features, parameters).double().mean())
 
 
 def _class_loss(module, mocks):
