@@ -47,8 +47,7 @@ def train(design, shards, samples, seed, checkpoint):
     """A network of a design, trained on the first of the mocks, and the minutes that it took."""
     deep = design["encoder"] == "resnet50"
     net = ClusterNet(shards.contract["bands"], rng=seed, **design)
-    history = net.fit(shards, samples, learning_rate=1e-3 if deep else 2.5e-3, precision="bfloat16" if deep else "auto",
-                      validation_samples=0, checkpoint=checkpoint)
+    history = net.fit(shards, samples, learning_rate=1e-3 if deep else 2.5e-3, validation_samples=0, checkpoint=checkpoint)
     return net, history.meta["seconds"] / 60
 
 
