@@ -80,7 +80,7 @@ def _seen(module, stream, samples, first, device, progress):
     """Labels of the mocks, what the module sees of them as they are and, if it takes conditions, augmented; a row per mock."""
     augmentation = Augmentation(module.scales, calibrated=module.scaling == "fixed") if module.conditions else None
     generator = torch.Generator().manual_seed(SEED)
-    parts = []
+    mocks = {}
     module.to(device)
     with torch.inference_mode(), tqdm(total=samples, unit="mock", disable=not progress, desc="calibrating") as bar:
         for start in range(0, samples, BATCH):
@@ -93,10 +93,13 @@ def _seen(module, stream, samples, first, device, progress):
                 part["incomplete"] = ~torch.isfinite(batch["pixels"]).flatten(1).all(1)
                 features, views = _view(module, batch, device)
                 part |= {"augmented features": features} | {f"augmented {name}": values for name, values in views.items()}
-            parts.append(part)
+            for name, values in part.items():  # into one block each: small pieces between the stamps would scatter over the memory
+                if name not in mocks:
+                    mocks[name] = values.new_empty(samples, *values.shape[1:])
+                mocks[name][start : start + len(values)] = values
             bar.update(len(features))
     module.to("cpu")
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return mocks
 
 
 def _split(mocks, n):
