@@ -326,10 +326,9 @@ def calibration_text(report):
     ]
     for name, found in temperatures.items():
         lines.append(f"  {name:12} {found['temperature']:7.3f}  {found['error']:7.3f}  {found['loss']:7.4f}  {found['gain']:7.4f}")
-    if "last_lesson" in report:
-        lesson = report["last_lesson"]
-        end = f"gain {lesson['gain']:.4f}" if lesson["stays"] else "no gain, undone"
-        lines += ["", f"last lesson of the posterior: {lesson['clusters']:,} clusters, {end}"]
+    lesson = report["last_lesson"]
+    end = f"gain {lesson['gain']:.4f}" if lesson["stays"] else "no gain, undone"
+    lines += ["", f"last lesson of the posterior: {lesson['clusters']:,} clusters, {end}"]
     lines += ["", "intervals that hold the truth       (sigma off)"]
     names = list(dict.fromkeys(row["parameter"] for row in report["coverage"]))
     for name in names:

@@ -99,8 +99,7 @@ class CompactResNet(nn.Module):
 
     Notes
     -----
-    Input (n, bands, ny, nx), stretched to order unity; output (n, features). 2.1 million parameters: two sets of
-    weights in half precision fit in the 12 MB that the package may carry.
+    Input (n, bands, ny, nx), stretched to order unity; output (n, features). 2.1 million parameters.
 
     Examples
     --------
