@@ -7,8 +7,8 @@ from astropy.coordinates import SkyCoord, UnitSphericalRepresentation
 from astropy.table import QTable
 from scipy.spatial import cKDTree
 
-from .images import pixel_positions
 from .parameters import as_quantity
+from .positions import pixel_positions
 
 __all__ = ["match_positions"]
 
