@@ -284,7 +284,7 @@ def test_configurations_of_the_repository(tmp_path):
     assert set(runs) == {"m83", "m83-second", "m83-paper", "m83-renormalized"}
     assert "renormalized scaling" in repr(runs["m83-renormalized"].net)
     assert "resnet50 encoder, grid head, fixed scaling" in repr(runs["m83-paper"].net)
-    assert all(run.training["samples"] >= 500_000 for run in runs.values())
+    assert all(run.training["samples"] >= 100_000 for run in runs.values())
 
 
 @pytest.mark.parametrize("error, status", [

@@ -22,6 +22,7 @@ SEED = 20_250  # of draws and augmentations
 BEYOND = 2.0  # standard errors: a temperature nearer to 1 stays 1
 COLDEST, HOTTEST = 0.2, 5.0
 CHECKED = 10_000  # mocks at most that fit nothing
+MEASURED = 50_000  # mocks at most, those included, that are looked at whole; further ones only teach
 EPOCHS, STEP, LEARNING_RATE = 6, 256, 5e-4  # of the last lesson: passes, clusters a step, and the highest rate
 
 
@@ -29,7 +30,7 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
     """
     Give the posterior of a trained module a last lesson, set its temperatures, and measure it.
 
-    The last 10,000 of the mocks, at most half of them, tell how good it is; the others fit.
+    The last 10,000 of the mocks, at most half of them, tell how good it is; the 40,000 before them fit, and all before those teach only.
 
     Parameters
     ----------
@@ -45,23 +46,27 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
         JSON-able; see `calibration_text`.
     """
     _round(module)
-    mocks = _seen(module, stream, samples, first, device, progress)
-    fitted = max(samples // 2, samples - CHECKED)
+    measured = min(samples, MEASURED)
+    taught = samples - measured
+    lessons = [_seen(module, stream, taught, first, device, progress, clusters_only=True)] if taught else []
+    mocks = _seen(module, stream, measured, first + taught, device, progress)
+    fitted = max(measured // 2, measured - CHECKED)
     fitting, checking = _split(mocks, fitted)
     for part in (fitting, checking):
         if min(part["positive"].sum(), (~part["positive"]).sum()) < 10:
             raise ValueError("samples must be so many that each half of them holds at least 10 clusters and 10 other stamps")
     domain = Domain.fit(_by_kind(fitting))
-    lesson, test = _split(fitting, fitted * 9 // 10)
+    lesson, test = _split(fitting, fitted * 3 // 4)
+    lessons.append(lesson)
     before = _posterior_loss(module, checking)
-    stays = _last_lesson(module, lesson, test)
+    stays = _last_lesson(module, lessons, test)
     gain = before - _posterior_loss(module, checking)
     temperatures = _fit_temperatures(module, test if stays else fitting, fitting, checking)
     report = _report(module, space, checking, domain)
     report |= {
-        "last_lesson": {"clusters": int(lesson["positive"].sum()), "stays": stays, "gain": gain},
+        "last_lesson": {"clusters": sum(int(lesson["positive"].sum()) for lesson in lessons), "stays": stays, "gain": gain},
         "temperatures": temperatures,
-        "mocks": {"fitted": fitted, "checked": samples - fitted, "first": first}
+        "mocks": {"taught": taught, "fitted": fitted, "checked": measured - fitted, "first": first}
         | {name: stream.contract[name] for name in ("seed", "spawn_key") if name in stream.contract},
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
@@ -76,30 +81,37 @@ def _round(module):
                 tensor.copy_(tensor.half())
 
 
-def _seen(module, stream, samples, first, device, progress):
-    """Labels of the mocks, what the module sees of them as they are and, if it takes conditions, augmented; a row per mock."""
+def _seen(module, stream, samples, first, device, progress, clusters_only=False):
+    """
+    Labels of the mocks, what the module sees of them as they are and, if it takes conditions, augmented; a row per mock.
+
+    Of clusters only, features and no views.
+    """
     augmentation = Augmentation(module.scales, calibrated=module.scaling == "fixed") if module.conditions else None
     generator = torch.Generator().manual_seed(SEED)
-    mocks = {}
+    mocks, rows = {}, 0
     module.to(device)
     with torch.inference_mode(), tqdm(total=samples, unit="mock", disable=not progress, desc="calibrating") as bar:
         for start in range(0, samples, BATCH):
             batch = {name: values.cpu() for name, values in stream.batch(first + start, min(BATCH, samples - start)).items()}
-            features, views = _view(module, batch, device)
-            part = {"features": features, "parameters": batch["parameters"], "visibility": batch["visibility"]}
-            part |= {"positive": batch["is_cluster"] > 0.5, **views}
+            bar.update(len(batch["pixels"]))
+            if clusters_only:
+                batch = {name: values[batch["is_cluster"] > 0.5] for name, values in batch.items()}
+            n = len(batch["pixels"])
+            part = {"parameters": batch["parameters"], "visibility": batch["visibility"], "positive": batch["is_cluster"] > 0.5}
+            part |= _view(module, batch, device, not clusters_only)
             if augmentation is not None:
-                batch = augmentation(batch, augmentation.numbers(len(features), generator))
+                batch = augmentation(batch, augmentation.numbers(n, generator))
                 part["incomplete"] = ~torch.isfinite(batch["pixels"]).flatten(1).all(1)
-                features, views = _view(module, batch, device)
-                part |= {"augmented features": features} | {f"augmented {name}": values for name, values in views.items()}
+                views = _view(module, batch, device, not clusters_only)
+                part |= {f"augmented {name}": values for name, values in views.items()}
             for name, values in part.items():  # into one block each: small pieces between the stamps would scatter over the memory
                 if name not in mocks:
                     mocks[name] = values.new_empty(samples, *values.shape[1:])
-                mocks[name][start : start + len(values)] = values
-            bar.update(len(features))
+                mocks[name][rows : rows + n] = values
+            rows += n
     module.to("cpu")
-    return mocks
+    return {name: values[:rows] for name, values in mocks.items()}
 
 
 def _split(mocks, n):
@@ -107,11 +119,12 @@ def _split(mocks, n):
     return ({name: values[part] for name, values in mocks.items()} for part in (slice(n), slice(n, None)))
 
 
-def _view(module, batch, device):
-    """The features of a batch, and the views of it by their names."""
+def _view(module, batch, device, whole):
+    """The features of a batch and, of the whole, the views of it by their names."""
     pixels = batch["pixels"].to(device)
     features = module(pixels, *(batch[name].to(device) if name in batch else None for name in ("depth", "zero_point_error")))
-    return features.cpu(), {f"view {name}": torch.from_numpy(view) for name, view in look(module, pixels, features).items()}
+    views = look(module, pixels, features) if whole else {}
+    return {"features": features.cpu()} | {f"view {name}": torch.from_numpy(view) for name, view in views.items()}
 
 
 def _by_kind(mocks):
@@ -122,9 +135,9 @@ def _by_kind(mocks):
     return kinds
 
 
-def _last_lesson(module, lesson, test):
+def _last_lesson(module, lessons, test):
     """
-    Let the head of the posterior learn on, from what the module sees of the clusters of a lesson, plain and augmented.
+    Let the head of the posterior learn on, from what the module sees of the clusters of lessons, plain and augmented.
 
     A pass over what has been seen costs a hundredth of one over mocks that must be simulated and looked at, so that the head gets to
     where the training of the whole had no time to go. What it has learned stays only if it is better for the clusters of a test.
@@ -134,7 +147,7 @@ def _last_lesson(module, lesson, test):
     stays : bool
     """
     posterior = module.posterior
-    features, parameters = _views_of_clusters(lesson)
+    features, parameters = map(torch.cat, zip(*map(_views_of_clusters, lessons), strict=True))
     tested = _views_of_clusters(test)
     before, start = _density_loss(posterior, *tested), {name: tensor.clone() for name, tensor in posterior.state_dict().items()}
     generator = torch.Generator().manual_seed(SEED)

@@ -257,8 +257,9 @@ class ClusterNet:
         """
         Check the trained network on mocks that it has not seen, and mend what can be mended without looking at stamps again.
 
-        The first part of the mocks, all but the last 10,000 and at least half, fits. From them the head of the posterior learns on for six
-        passes, which stays only if it is better for a tenth of them that is held back. Then come, by maximum likelihood, a temperature of the
+        The last 10,000 of the mocks, at most half of them, tell how good the result is; all that comes before fits. From it the head of the
+        posterior learns on for six passes, which stays only if it is better for mocks that are held back; of many mocks all but the last
+        50,000 are for this alone, and of them only the clusters are looked at. Then come, by maximum likelihood, a temperature of the
         posterior (of the flow: the width of the normal distribution that it starts from; of the grid: of its softmax) and one of the class;
         those within two standard errors of 1 stay 1. They also fit what tells stamps that are like no mock; see
         `~clustercnn.network.Domain`. The others give the report, `calibration`, that `save` puts into the model file and ``clustercnn info``
@@ -342,8 +343,8 @@ class ClusterNet:
 
         Parameters
         ----------
-        name : {'m83', 'm83-renormalized'}
-            Calibrated fluxes in electron/s, or pixels of any scale.
+        name : {'m83', 'm83-renormalized', 'm83-paper'}
+            Calibrated fluxes in electron/s; pixels of any scale; or the network of Bialopetravicius & Narbutis (2020), calibrated fluxes too.
         """
         folder = resources.files("clustercnn.network") / "weights"
         names = sorted(
