@@ -24,7 +24,7 @@ from clustercnn.stellar import IsochroneGrid
 
 IsochroneGrid.default().isochrone(20 * u.Myr, passbands=("F336W",))
 builtin_psf(Instrument.from_name("HST/WFC3/UVIS/M83"))
-for name in ("m83", "m83-renormalized"):
+for name in ("m83", "m83-renormalized", "m83-paper"):
     clustercnn.ClusterNet.from_pretrained(name)
 print(clustercnn.__file__)
 """
@@ -80,4 +80,4 @@ def test_installed_command(site, tmp_path):
 
 def test_wheel_is_small(dist):
     wheel, = dist.glob("*.whl")
-    assert wheel.stat().st_size < 30e6
+    assert wheel.stat().st_size < 35e6  # of which the weights of the paper's network are 18
