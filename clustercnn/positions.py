@@ -15,7 +15,7 @@ _CENTROIDS = (("x_centroid", "y_centroid"), ("xcentroid", "ycentroid"), ("x_fit"
 
 def pixel_positions(positions, wcs=None):
     """
-    Positions of any kind as pixel coordinates: see `MultiBandImage.pixel_positions`.
+    Positions of any kind as pixel coordinates: see `~clustercnn.images.MultiBandImage.pixel_positions`.
 
     Parameters
     ----------
