@@ -284,7 +284,8 @@ def test_configurations_of_the_repository(tmp_path):
     assert set(runs) == {"m83", "m83-second", "m83-paper", "m83-renormalized"}
     assert "renormalized scaling" in repr(runs["m83-renormalized"].net)
     assert "resnet50 encoder, grid head, fixed scaling" in repr(runs["m83-paper"].net)
-    assert all(run.training["samples"] >= 100_000 for run in runs.values())
+    assert all(run.training["samples"] >= 500_000 for name, run in runs.items() if name != "m83-paper")
+    assert runs["m83-paper"].training["samples"] == 100_000  # all that there was time for
 
 
 @pytest.mark.parametrize("error, status", [

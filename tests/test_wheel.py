@@ -80,4 +80,4 @@ def test_installed_command(site, tmp_path):
 
 def test_wheel_is_small(dist):
     wheel, = dist.glob("*.whl")
-    assert wheel.stat().st_size < 35e6  # of which the weights of the paper's network are 18
+    assert wheel.stat().st_size < 35e6  # as three sets of weights may have, of which the paper's network is 21

@@ -95,10 +95,11 @@ def _seen(module, stream, samples, first, device, progress, clusters_only=False)
         for start in range(0, samples, BATCH):
             batch = {name: values.cpu() for name, values in stream.batch(first + start, min(BATCH, samples - start)).items()}
             bar.update(len(batch["pixels"]))
+            positive = batch["is_cluster"] > 0.5
             if clusters_only:
-                batch = {name: values[batch["is_cluster"] > 0.5] for name, values in batch.items()}
-            n = len(batch["pixels"])
-            part = {"parameters": batch["parameters"], "visibility": batch["visibility"], "positive": batch["is_cluster"] > 0.5}
+                batch, positive = {name: values[positive] for name, values in batch.items()}, positive[positive]
+            n = len(positive)
+            part = {"parameters": batch["parameters"], "visibility": batch["visibility"], "positive": positive}
             part |= _view(module, batch, device, not clusters_only)
             if augmentation is not None:
                 batch = augmentation(batch, augmentation.numbers(n, generator))
