@@ -407,18 +407,19 @@ def test_what_is_unknown_changes_nothing(informed, stamps):
 
 
 def test_less_is_known_without_a_band(informed):
-    """Where bands are missing, most posteriors of mass are wider, and hold the truth as often."""
+    """Where bands are missing, posteriors of age are wider on average, and hold the truth as often."""
     batch = FakeStream(seed=3, only_clusters=True).batch(0, 600)
-    pixels, truth = batch["pixels"].numpy(), batch["parameters"][:, 2].numpy()
+    pixels, truth = batch["pixels"].numpy(), batch["parameters"][:, 0].numpy()
     lost = pixels.copy()
     lost[:, 1:] = np.nan
     widths = []
     for array in (pixels, lost):
-        draws = informed.predict(array * RATE, draws=400, nan="mask").draws[..., 2]
+        draws = informed.predict(array * RATE, draws=400, nan="mask").draws[..., 0]
         low, high = np.percentile(draws, [16, 84], axis=1)
         widths.append(high - low)
         assert 0.55 < np.mean((truth > low) & (truth < high)) < 0.75  # after so short a training
-    assert np.mean(widths[1] > widths[0]) > 0.6
+    growth = np.log(widths[1] / widths[0])
+    assert growth.mean() > 4 * growth.std() / np.sqrt(len(growth))  # 11 to 13 for three seeds of the training
 
 
 def test_images_may_lack_bands(informed):
