@@ -116,6 +116,7 @@ def _parser():
     predict.add_argument("--draws", type=int, default=200, help="posterior draws per source")
     predict.add_argument("--instrument", help=f"a preset that has exposures, {INSTRUMENT}; what it takes for other data is told with --config")
     predict.add_argument("--distance", type=float, help="of the galaxy, Mpc; checked against the network's")
+    predict.add_argument("--zero-point-error", type=float, default=0, help="standard deviation of the zero points of the images, mag")
     predict.add_argument("--checkpoint", type=Path, help="folder for finished pieces: an interrupted run goes on from there")
     _add_model(predict)
     _add_seed(predict)
@@ -356,7 +357,7 @@ def _predict(arguments):
     net = _network(arguments.model)
     catalog = make_catalog(data.images, net, positions=positions, draws=arguments.draws, rng=arguments.seed,
                            device=arguments.device, instrument=data.instrument, distance=data.distance,
-                           checkpoint=arguments.checkpoint, progress=True)
+                           zero_point_error=arguments.zero_point_error * u.mag, checkpoint=arguments.checkpoint, progress=True)
     write_catalog(catalog, arguments.out, overwrite=True)
     print(f"{len(catalog)} sources in {arguments.out}, {np.sum(_accepted(catalog))} of them clusters: p_cluster >= {P_CLUSTER:g}, "
           f"second peaks left out")

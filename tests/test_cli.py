@@ -127,6 +127,18 @@ def test_predict_at_positions(images, field, model, tmp_path):
     np.testing.assert_allclose(catalog["x_centroid"], truth["x_centroid"])
 
 
+def test_doubtful_zero_points_blur_a_catalogue(images, field, tmp_path):
+    """With the embedded network; that of the other tests is hardly trained."""
+    QTable.read(field / "truth.ecsv")["x_centroid", "y_centroid"].write(tmp_path / "positions.ecsv")
+    catalogs = []
+    for error in ("0", "0.3"):
+        words = ["--positions", str(tmp_path / "positions.ecsv"), "--zero-point-error", error, "--out", str(tmp_path / "catalog.ecsv")]
+        assert main(["predict", *images, *words]) == 0
+        catalogs.append(QTable.read(tmp_path / "catalog.ecsv"))
+    sure, doubtful = ((table["a_v_hi"] - table["a_v_lo"]).to_value("mag") for table in catalogs)
+    assert np.median(doubtful / sure) > 1.2
+
+
 def test_inject(images, tmp_path):
     assert main(["inject", *images, "--clusters", "2", "--out", str(tmp_path / "mock"), "--seed", "3"]) == 0
     before = MultiBandImage.read({word.partition("=")[0]: word.partition("=")[2] for word in images})

@@ -167,6 +167,8 @@ def test_checkpoints_of_another_run(paths, expected, tmp_path):
     assert_same(first, expected)
     with pytest.raises(ValueError, match=r"other settings \(draws, seed\); remove it or take another folder"):
         make_catalog(paths, Net(), finder, tile_shape=SHAPE, draws=100, rng=3, checkpoint=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"other settings \(zero_point_error\)"):
+        make_catalog(paths, Net(), finder, tile_shape=SHAPE, zero_point_error=0.1 * u.mag, checkpoint=tmp_path / "run")
     with pytest.raises(ValueError, match=r"other settings \(positions\)"):
         make_catalog(paths, Net(), positions=[(50, 50)], checkpoint=tmp_path / "run")
     (tmp_path / "full").mkdir()

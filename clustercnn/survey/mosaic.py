@@ -40,8 +40,8 @@ CORE = 4  # pixels around a source in which saturation counts
 
 
 def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 2048), client=None, *, draws=200, batch_size=256,
-                 device="auto", rng=0, instrument=None, pixel_scale=None, distance=None, saturation=None, checkpoint=None,
-                 progress=False):
+                 device="auto", rng=0, instrument=None, pixel_scale=None, distance=None, zero_point_error=0 * u.mag,
+                 saturation=None, checkpoint=None, progress=False):
     """
     Find candidates in images and infer their parameters.
 
@@ -68,7 +68,7 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     client : `~dask.distributed.Client`, optional
         Its workers do the work. Images from FITS paths are mapped by each worker, and must be there under the same path; dask and zarr
         arrays are read by the workers too; plain arrays are sent to each.
-    draws, batch_size, device, rng, instrument, pixel_scale, distance
+    draws, batch_size, device, rng, instrument, pixel_scale, distance, zero_point_error
         See `clustercnn.network.ClusterNet.predict`. Pixels that are masked, not finite or not exposed (0 in all bands) count as
         unknown, as with its ``nan="mask"``.
     saturation : `~astropy.units.Quantity` or dict, optional
@@ -123,7 +123,7 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     finder = as_finder(finder)
     seed = seed_sequence(rng)
     options = {"draws": draws, "batch_size": batch_size, "device": device, "instrument": instrument, "pixel_scale": pixel_scale,
-               "distance": distance}
+               "distance": distance, "zero_point_error": zero_point_error}
     limits = _limits(saturation, images)
     if positions is None:
         tiles = _tiles(images.shape, tile_shape)
@@ -136,7 +136,8 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
         folder = open_checkpoint(checkpoint, sought | {
             "version": __version__, "bands": list(images.bands), "shape": list(images.shape), "pixels": images.sha256(),
             "model": _model(net), "draws": draws, "seed": [str(seed.entropy), str(seed.spawn_key)],
-            "instrument": None if instrument is None else instrument.to_dict(), "saturation": limits})
+            "instrument": None if instrument is None else instrument.to_dict(), "zero_point_error": str(zero_point_error),
+            "saturation": limits})
     how = {"client": client, "folder": folder, "progress": progress}
     if positions is None:
         candidates = _joined(tables_of(_find_in_tile, tiles, (images, finder), "detecting", **how))
