@@ -21,6 +21,7 @@ from clustercnn.calibration import coverage
 from clustercnn.profiles import get_profile
 from clustercnn.psf import as_psf
 from clustercnn.simulation import BackgroundFields, GalaxyDisc
+from clustercnn.simulation.noise import Detector
 from clustercnn.stellar import IsochroneGrid
 
 
@@ -119,6 +120,9 @@ def main():
         warnings.filterwarnings("ignore", "the isochrones begin at")  # those of PARSEC, at 0.1 Msun
         for name, make in variants(args, mocks):
             rows += rows_of(name, plain, answers(net, make(), args.samples, title=name))
+    sky = Detector.from_instrument(mocks.instrument).sky[:, None, None]
+    left = answers(net, mocks, args.samples, change=lambda pixels, start: pixels + sky, title="sky left in")
+    rows += rows_of("sky left in", plain, left)
     page = []
     for name in dict.fromkeys(row["changed"] for row in rows):
         part = [row for row in rows if row["changed"] == name]
