@@ -177,7 +177,8 @@ def _add_model(parser):
 
 
 def _add_images(parser):
-    parser.add_argument("images", nargs="*", metavar="BAND=FITS", help="a FITS image for each band, all on one pixel grid")
+    parser.add_argument("images", nargs="*", metavar="BAND=FITS",
+                        help="a FITS image for each band, all on one pixel grid; or one file of all bands, as simulate and inject write it")
 
 
 def _add_config(parser):
@@ -488,12 +489,13 @@ def _data(arguments, instrument=None, distance=None):
     from clustercnn.training_run import Observation
 
     if arguments.config is None:
-        paths = _paths(arguments.images)
-        if not paths:
+        if not arguments.images:
             raise ValueError("images must be given as BAND=FITS, such as F438W=f438w.fits, or with --config and a file of init")
+        whole = len(arguments.images) == 1 and "=" not in arguments.images[0]  # one file of `MultiBandImage.write`
+        source = arguments.images[0] if whole else _paths(arguments.images)
         name = arguments.instrument or instrument
         distance = distance if arguments.distance is None else arguments.distance * u.Mpc
-        return Observation(name and Instrument.from_name(name), distance, images=MultiBandImage.read(paths))
+        return Observation(name and Instrument.from_name(name), distance, images=MultiBandImage.read(source))
     if arguments.images or arguments.instrument or arguments.distance is not None:
         raise ValueError("with --config there can be no BAND=FITS, --instrument and --distance: the file says what they are")
     data = Observation.read(arguments.config)

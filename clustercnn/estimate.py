@@ -180,20 +180,20 @@ class ClusterEstimate:
         ----------
         name : str
             A parameter, or ``"visibility"``.
-        q : float
+        q : float or array_like
             Between 0 and 1.
 
         Returns
         -------
         value : `~astropy.units.Quantity`
-            Shape (n,).
+            Shape (n,), of several q (q, n).
 
         Notes
         -----
         Of k draws in order the j-th is the quantile j / (k + 1) ("weibull" of `numpy.quantile`), so that the truth lies below a quantile
         as often as it says, whatever the number of draws. Beyond the first and the last draw nothing is known.
         """
-        if not 0 <= q <= 1:
+        if not np.all((np.asarray(q) >= 0) & (np.asarray(q) <= 1)):
             raise ValueError(f"q must lie between 0 and 1, not {q}")
         if name == "visibility" and self.visibility_draws is not None:
             return u.Quantity(np.quantile(self.visibility_draws, q, axis=1, method="weibull").astype(float))
@@ -319,8 +319,8 @@ class ClusterEstimate:
         ----------
         a, b : str
             The parameters.
-        bins : tuple of int, optional
-            Number of bins for each. Default: the parameters'.
+        bins : int or tuple of int, optional
+            Number of bins, of both or of each. Default: the parameters'.
 
         Returns
         -------
@@ -329,7 +329,7 @@ class ClusterEstimate:
         density : `~numpy.ndarray`
             Per unit of both coordinates, shape (n, bins_a, bins_b).
         """
-        parts = [self._cells(name, n) for name, n in zip((a, b), bins or (None, None), strict=True)]
+        parts = [self._cells(name, n) for name, n in zip((a, b), (bins, bins) if np.ndim(bins) == 0 else bins, strict=True)]
         (cell_a, width_a, edges_a), (cell_b, width_b, edges_b) = parts
         density = np.zeros((len(self), len(edges_a) - 1, len(edges_b) - 1))
         np.add.at(density, (np.arange(len(self))[:, None], cell_a, cell_b), 1 / (width_a * width_b * self.draws.shape[1]))

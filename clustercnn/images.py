@@ -2,10 +2,8 @@
 """MultiBandImage: the one gate for observed pixels."""
 
 import hashlib
-import re
 import warnings
 from collections.abc import Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,23 +11,19 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.utils.exceptions import AstropyUserWarning
 
 from .files import whole_file
+from .image_sources import as_ccd, band_of_file, open_fits
 from .positions import pixel_positions
 from .stellar import photometry
 
 __all__ = ["MultiBandImage"]
 
 _RATE = u.electron / u.s
-_UNCERTAINTIES = {kind.__name__: kind for kind in (StdDevUncertainty, VarianceUncertainty, InverseVariance)}
-# what observatories write where the FITS standard has a unit
-_SPELLINGS = ((r"\belectrons\b", "electron"), (r"\bcounts?\b", "adu"), (r"\bsec(onds?)?\b", "s"))
-_WCS_KEYWORD = re.compile(
-    r"(WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|EQUINOX|EQUIPREV|(CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA)\d|(CD|PC|PV)\d_\d"
-    r"|(A|B|AP|BP)_(ORDER|DMAX|\d_\d)|MJDREF|DATEREF)$"
-)
+_COUNTS = u.adu, u.DN, u.ct  # names of one thing, which astropy keeps apart
+_CLOSE = 0.02  # relative difference of exposures that does no harm
 _BLOCK = 4_000_000  # pixels of one band that are read at once
 _SAME_GRID = 0.05  # pixels by which the coordinates of two bands may differ
 _SQUARE = 0.02  # relative difference of a pixel's sides, or of its diagonals, up to which it passes for a square
@@ -41,7 +35,8 @@ class MultiBandImage(Mapping):
     Images of one field in several bands, on one pixel grid: an ordered mapping band -> `~astropy.nddata.CCDData`.
 
     Sources stay as lazy as they come (memory-mapped FITS, dask, zarr): pixels are read, turned into native float32 and
-    checked when they are asked for.
+    checked when they are asked for. Rows and columns (``images[100:200, 300:400]``) give a piece of all bands, with masks,
+    uncertainties and coordinates.
 
     Parameters
     ----------
@@ -74,12 +69,14 @@ class MultiBandImage(Mapping):
     <MultiBandImage F438W, F814W; (100, 120), electron / s>
     >>> images.cutouts([(60.2, 50.0)], shape=(16, 16)).shape
     (1, 2, 16, 16)
+    >>> images[40:60, 50:70]
+    <MultiBandImage F438W, F814W; (20, 20), electron / s>
     """
 
     def __init__(self, images, *, unit=None, wcs=None):
         if not isinstance(images, Mapping) or not images:
             raise TypeError('images must be a dict of band -> image, such as {"F438W": "f438w_drz.fits"}')
-        self._images = {str(band): _to_ccd(image, band, unit, wcs) for band, image in images.items()}
+        self._images = {str(band): as_ccd(image, band, unit, wcs) for band, image in images.items()}
         first, *others = self.bands
         for band in others:
             _check_grid(self[first], self[band], first, band)
@@ -126,6 +123,8 @@ class MultiBandImage(Mapping):
         )
 
     def __getitem__(self, band):
+        if isinstance(band, tuple):
+            return MultiBandImage({name: self[name][band] for name in self.bands})
         try:
             return self._images[band]
         except KeyError:
@@ -199,8 +198,9 @@ class MultiBandImage(Mapping):
         ----------
         positions : array_like, `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`
             ``(n, 2)`` pixel coordinates ``(x, y)`` (or one pair); sky coordinates; or a table, or a row of one, with the
-            columns ``x_centroid`` and ``y_centroid`` (photutils' older ``xcentroid`` and ``ycentroid`` do, and ``x_fit`` and
-            ``y_fit`` of its PSF photometry); or a `~photutils.segmentation.SourceCatalog`.
+            columns ``x_centroid`` and ``y_centroid`` (or what photutils has: ``xcentroid``, ``x_fit``, ``x_center``, ``x_peak``,
+            ``x_init``), else with one column of sky coordinates, or ``ra`` and ``dec`` (ICRS) with units; or a
+            `~photutils.segmentation.SourceCatalog`.
 
         Returns
         -------
@@ -212,8 +212,8 @@ class MultiBandImage(Mapping):
         TypeError
             If the positions are nothing of the above.
         ValueError
-            If sky coordinates are given and the images have no WCS, the table has other columns, or a position is masked
-            or not finite.
+            If sky coordinates are given and the images have no WCS, the table has other columns, its ``sky_centroid`` is elsewhere than its
+            centroid in pixels, as in a table of another image, or a position is masked or not finite.
         """
         return pixel_positions(positions, self.wcs)
 
@@ -374,10 +374,21 @@ class MultiBandImage(Mapping):
         try:
             return self.unit.to(unit)
         except u.UnitConversionError:
+            if instrument is not None and any(self.unit.is_equivalent(count) for count in (u.electron, *_COUNTS)):
+                self._check_exposure(band, instrument)
             return self._rate(band, self.unit, instrument) / self._rate(band, unit, instrument)
+
+    def _check_exposure(self, band, instrument):
+        """Warn where the header of an image states another exposure than the one that its counts are divided by."""
+        stated, used = self[band].meta.get("EXPTIME"), instrument.exposure(band).to_value(u.s)
+        if isinstance(stated, (int, float)) and not abs(stated / used - 1) < _CLOSE:
+            warnings.warn(f"EXPTIME of {band} is {stated:g} s, but its counts are divided by the exposure of the instrument, {used:g} s",
+                          AstropyUserWarning)
 
     def _rate(self, band, unit, instrument):
         """Electrons per second per pixel that one unit stands for."""
+        if u.pix in unit.bases:
+            unit = unit * u.pix  # given with or without the '/ pix'
         if unit.is_equivalent(_RATE):
             return unit.to(_RATE)
         if instrument is None:
@@ -387,7 +398,7 @@ class MultiBandImage(Mapping):
         exposure, gain = instrument.exposure(band), instrument.gain(band)
         if unit.is_equivalent(u.electron):
             return (1 * unit / exposure).to_value(_RATE)
-        for count in (u.adu, u.DN):  # two names of one thing, which astropy keeps apart
+        for count in _COUNTS:
             if unit.is_equivalent(count):
                 return unit.to(count) * (1 * u.adu * gain / exposure).to_value(_RATE)
             if unit.is_equivalent(count / u.s):
@@ -457,132 +468,17 @@ class MultiBandImage(Mapping):
         """
         if isinstance(source, Mapping):
             return cls(source, unit=unit, wcs=wcs)
-        with _open_fits(source) as hdus:
+        with open_fits(source) as hdus:
             header = hdus[0].header
             if header.get("CONTENT") != "MultiBandImage":
                 raise ValueError(
                     f'{source} is not a file of MultiBandImage.write; name its band: {{"F438W": {str(source)!r}}}'
                 )
-            images = {}
-            for i in range(1, header["NBANDS"] + 1):
-                if ("DATA", i) not in hdus:
-                    raise ValueError(f"{source} is cut short: it lacks band {header[f'BAND{i}']}")
-                group = [hdus[0]] + [hdus[name, i] for name in ("DATA", "MASK", "UNCERT") if (name, i) in hdus]
-                images[header[f"BAND{i}"]] = _from_hdus(fits.HDUList(group), unit, own=True)
+            bands = [header[f"BAND{i}"] for i in range(1, header["NBANDS"] + 1)]
+            images = {band: band_of_file(hdus, band, unit) for band in bands}
         images = cls(images, unit=unit, wcs=wcs)
         images._pickled = partial(cls.read, Path(source).absolute(), unit=unit, wcs=wcs)
         return images
-
-
-@contextmanager
-def _open_fits(path):
-    """The HDUs of a FITS file; an error that does not say which file it is about is made one that does."""
-    try:
-        with fits.open(path) as hdus:
-            yield hdus
-    except (EOFError, OSError) as error:
-        if getattr(error, "errno", None) is not None:  # such as a file that is not there
-            raise
-        raise ValueError(f"{path} is not a whole FITS file: {error}") from None
-
-
-def _to_ccd(image, band, unit, wcs):
-    """A CCDData of whatever an image may be; the pixels are not touched."""
-    if isinstance(image, tuple) and len(image) == 2:
-        image, wcs = image
-    if isinstance(image, (str, Path)):
-        with _open_fits(image) as hdus:
-            image = _from_hdus(hdus, unit)
-    elif isinstance(image, fits.HDUList):
-        image = _from_hdus(image, unit)
-    elif isinstance(image, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
-        image = _from_hdus(fits.HDUList([image]), unit)
-    elif isinstance(image, u.Quantity):
-        image = NDData(image.value, unit=image.unit)
-    elif isinstance(image, np.ma.MaskedArray):
-        image = NDData(image.data, mask=image.mask)
-    elif not isinstance(image, NDData):
-        image = NDData(image if hasattr(image, "shape") else np.asarray(image))
-    if len(image.data.shape) != 2 or min(image.data.shape) < 1:
-        raise ValueError(f"the image of {band} must be 2D, not of shape {tuple(image.data.shape)}")
-    if np.dtype(image.data.dtype).kind not in "fiu":
-        raise ValueError(f"the image of {band} must hold real numbers, not {image.data.dtype}")
-    unit = image.unit if image.unit is not None else unit
-    if unit is None:
-        raise ValueError(f"the image of {band} has no unit; pass unit=, such as unit=u.electron / u.s")
-    if isinstance(image, CCDData) and (image.wcs is not None or wcs is None):
-        return image
-    return CCDData(
-        image.data,
-        unit=unit,
-        wcs=image.wcs if image.wcs is not None else wcs,
-        mask=image.mask,
-        uncertainty=image.uncertainty,
-        meta=image.meta,
-    )
-
-
-def _from_hdus(hdus, unit, own=False):
-    """The one science image in a list of HDUs, with its mask and uncertainty where CCDData has written them."""
-    companions = {hdu.name: hdu for hdu in hdus if hdu.name in ("MASK", "UNCERT")}
-    images = [hdu for hdu in hdus if hdu.is_image and hdu.name not in companions and hdu.header.get("NAXIS", 0) > 0]
-    science = [hdu for hdu in images if hdu.name == "SCI"] or images
-    if len(science) != 1:
-        names = [hdu.name or "PRIMARY" for hdu in science]
-        raise ValueError(
-            f"which image is meant? {hdus.filename() or 'The list of HDUs'} has {names or 'none'}; open it with "
-            "astropy.io.fits and pass the HDU"
-        )
-    (hdu,) = science
-    header = hdu.header.copy()
-    if hdu is not hdus[0]:  # observatories keep exposures and filters in the primary header
-        header.extend(hdus[0].header, unique=True, strip=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        # Distortions in look-up tables live in other extensions.
-        wcs = WCS(hdu.header, hdus)
-    for keyword in [keyword for keyword in header if _WCS_KEYWORD.match(keyword)]:
-        header.remove(keyword, remove_all=True)
-    uncertainty = None
-    if "UNCERT" in companions:
-        kind = _UNCERTAINTIES.get(companions["UNCERT"].header.get("UTYPE"), StdDevUncertainty)
-        uncertainty = kind(_pixels(companions["UNCERT"]))
-    mask = _pixels(companions["MASK"]) if "MASK" in companions else None
-    if own and mask is not None:
-        mask = mask.view(np.bool_)  # which it was; else CCDData would copy it
-    stated = str(header.get("BUNIT", "")).strip()
-    return NDData(
-        _pixels(hdu),
-        unit=_parse_unit(stated) if stated else unit,
-        wcs=wcs.celestial if wcs.has_celestial else None,
-        mask=mask,
-        uncertainty=uncertainty,
-        meta=header,
-    )
-
-
-def _pixels(hdu):
-    try:
-        return hdu.data
-    except TypeError as error:  # of numpy, which maps the file
-        source = (hdu.fileinfo() or {}).get("file")
-        raise ValueError(f"{getattr(source, 'name', 'the FITS file')} is cut short: {error}") from None
-
-
-def _parse_unit(text):
-    try:
-        return u.Unit(text)
-    except ValueError:
-        plain = text.lower()
-    for spelling, standard in _SPELLINGS:
-        plain = re.sub(spelling, standard, plain)
-    try:
-        return u.Unit(plain)
-    except ValueError:
-        raise ValueError(
-            f"cannot read the unit BUNIT = {text!r}; state the one that is meant, such as 'adu' or 'electron' for counts, by "
-            "passing CCDData.read(path, unit='adu') of astropy.nddata instead"
-        ) from None
 
 
 def _check_grid(one, other, name, other_name):

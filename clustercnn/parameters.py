@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy import units as u
-from astropy.table import QTable
+from astropy.table import Column, QTable
 
 __all__ = ["Parameter", "ParameterSpace", "as_quantity", "positive_quantity", "power_law"]
 
@@ -19,7 +19,7 @@ def as_quantity(value, unit, name):
     Parameters
     ----------
     value : `~astropy.units.Quantity`
-        What the caller gave.
+        What the caller gave; a column of a plain `~astropy.table.Table` that has a unit will do.
     unit : `~astropy.units.Unit`
         The unit to convert to.
     name : str
@@ -45,6 +45,8 @@ def as_quantity(value, unit, name):
     <Quantity 20000000. yr>
     """
     unit = u.Unit(unit)
+    if isinstance(value, Column) and value.unit is not None:
+        value = QTable({name: value})[name]  # masked where the column is
     if not isinstance(value, u.Quantity):
         raise TypeError(f"{name} must be a Quantity such as 1 * u.Unit('{unit}'), not {value!r}")
     try:

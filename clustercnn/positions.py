@@ -9,8 +9,9 @@ from astropy.utils.masked import Masked
 
 __all__ = ["pixel_positions"]
 
-# of photutils: its finders and catalogues, the same before version 3, its PSF photometry
-_CENTROIDS = (("x_centroid", "y_centroid"), ("xcentroid", "ycentroid"), ("x_fit", "y_fit"))
+# of photutils: its finders and catalogues, the same before version 3, its PSF photometry, apertures, peaks and first guesses
+_CENTROIDS = tuple((f"x{name}", f"y{name}") for name in ("_centroid", "centroid", "_fit", "_center", "_peak", "_init"))
+_APART = 1.0  # pixels by which pixel and sky position of a row may differ
 
 
 def pixel_positions(positions, wcs=None):
@@ -38,19 +39,9 @@ def pixel_positions(positions, wcs=None):
     if not isinstance(positions, (Row, SkyCoord, Table)) and hasattr(positions, "to_table"):  # SourceCatalog of photutils
         positions = positions.to_table()
     if isinstance(positions, SkyCoord):
-        if wcs is None:
-            raise ValueError(
-                "positions are sky coordinates, but the images have no WCS; give pixel positions, or wcs= when making "
-                "the images"
-            )
-        xy = np.stack([np.atleast_1d(_plain(axis)) for axis in wcs.world_to_pixel(positions)], axis=-1)
+        xy = _on_image(positions, wcs)
     elif isinstance(positions, (Row, Table)):
-        columns = [names for names in _CENTROIDS if set(names) <= set(positions.colnames)]
-        if not columns:
-            raise ValueError(
-                f"a table of positions needs the columns x_centroid and y_centroid; it has {positions.colnames}"
-            )
-        xy = np.stack([np.atleast_1d(_plain(positions[name])) for name in columns[0]], axis=-1)
+        xy = _of_table(positions, wcs)
     else:
         xy = _plain(positions)
         if xy.shape == (2,) or xy.size == 0:
@@ -61,6 +52,35 @@ def pixel_positions(positions, wcs=None):
         raise ValueError(
             f"positions must be finite and not masked; position {int(np.nonzero(~np.isfinite(xy))[0][0])} is not"
         )
+    return xy
+
+
+def _on_image(sky, wcs):
+    """Sky coordinates in pixels, shape (n, 2)."""
+    if wcs is None:
+        raise ValueError(
+            "positions are sky coordinates, but the images have no WCS; give pixel positions, or wcs= when making the images"
+        )
+    return np.stack([np.atleast_1d(_plain(axis)) for axis in wcs.world_to_pixel(sky)], axis=-1)
+
+
+def _of_table(table, wcs):
+    """The pixels of a table or row, else its sky coordinates in pixels, shape (n, 2)."""
+    sky = [name for name in table.colnames if isinstance(table[name], SkyCoord)]
+    columns = [names for names in _CENTROIDS if set(names) <= set(table.colnames)]
+    if not columns and len(sky) == 1:
+        return _on_image(table[sky[0]], wcs)
+    if not columns and not sky and {"ra", "dec"} <= {name for name in table.colnames if getattr(table[name], "unit", None)}:
+        return _on_image(SkyCoord(table["ra"], table["dec"]), wcs)
+    if not columns:
+        raise ValueError("a table of positions needs the columns x_centroid and y_centroid, or one column of sky coordinates; it has "
+                         f"{table.colnames}")
+    xy = np.stack([np.atleast_1d(_plain(table[name])) for name in columns[0]], axis=-1)
+    if wcs is not None and "sky_centroid" in sky:
+        apart = np.hypot(*(xy - _on_image(table["sky_centroid"], wcs)).T)
+        if (apart > _APART).any():
+            raise ValueError(f"the pixel positions of the table are up to {np.nanmax(apart):.4g} pixels from its sky_centroid: it is of another "
+                             'image; pass table["sky_centroid"]')
     return xy
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from astropy import units as u
 from astropy.utils.exceptions import AstropyUserWarning
 
+from .instruments import Instrument
 from .parameters import as_quantity
 
 __all__ = ["depth_covered", "log_depth", "read_stamps"]
@@ -91,7 +92,7 @@ def read_stamps(
             raise ValueError(f"images lack the bands {missing}; the {user} needs {bands}, the images hold {tuple(images.bands)}")
         images = type(images)({band: images[band] for band in bands if band in images.bands})
         there = [band in images.bands for band in bands]
-        pixel_scale = pixel_scale if images.pixel_scale is None else images.pixel_scale
+        scales = [pixel_scale, images.pixel_scale]
         xy = images.pixel_positions(positions)
         n = len(xy)
 
@@ -102,16 +103,17 @@ def read_stamps(
             return stamps
 
     else:
+        if not isinstance(images, u.Quantity):
+            raise TypeError('images must be a MultiBandImage, as MultiBandImage.read({"F438W": "f438w.fits", ...}) makes it, or a Quantity of '
+                            f"stamps such as array * u.electron / u.s, not a {type(images).__name__}")
         if positions is not None:
             raise ValueError("positions go with a MultiBandImage; stamps are centred on their sources already")
-        if not isinstance(images, u.Quantity):
-            raise TypeError("images must be a MultiBandImage or a Quantity of stamps such as array * u.electron / u.s")
         expected = (len(bands), *shape)
         if images.ndim != 4 or images.shape[1:] != expected:
             raise ValueError(
                 f"images must have shape (n, {', '.join(map(str, expected))}) for bands {bands}, not {images.shape}"
             )
-        n = len(images)
+        n, there, scales = len(images), [True] * len(bands), [pixel_scale]
         own = images.unit if unit is None else u.Unit(unit)
         as_quantity(images[:0], own, "images")
         if hasattr(images, "filled"):  # astropy's Masked
@@ -121,10 +123,13 @@ def read_stamps(
             return images[start:stop].to_value(own)
 
     if instrument is not None:
-        _check_instrument(instrument, contract, user)
-        pixel_scale = instrument.pixel_scale if pixel_scale is None else pixel_scale
-    if pixel_scale is not None:
-        _check_pixel_scale(pixel_scale, contract.get("pixel_scale"), user)
+        _check_instrument(instrument, contract, np.array(bands)[there].tolist(), user)
+        scales += [instrument.pixel_scale] if scales == [None] * len(scales) else []
+    elif positions is not None:
+        _check_headers(images, contract, user)
+    for scale in scales:
+        if scale is not None:
+            _check_pixel_scale(scale, contract.get("pixel_scale"), user)
     factor = np.float32(1) if unit is None else _zero_point_factors(instrument, contract)
 
     def batches():
@@ -170,8 +175,8 @@ def log_depth(instrument, contract):
     Returns
     -------
     depth : `~numpy.ndarray`
-        Decimal logarithm of the ratio of the electrons that one source gives in the exposures, shape (band,); 0 if the contract knows no
-        exposures.
+        Decimal logarithm of the ratio of the electrons that one source gives in the exposures, shape (band,); 0 for bands that the instrument
+        does not have, and if the contract knows no exposures.
 
     Examples
     --------
@@ -182,18 +187,22 @@ def log_depth(instrument, contract):
     >>> log_depth(m83, contract).round(2).tolist()
     [1.0]
     """
-    bands, exposure, zero_points = contract["bands"], contract.get("exposure"), contract.get("zero_points")
-    if not exposure:
-        return np.zeros(len(bands))
-    depth = [np.log10(instrument.exposure(band).to_value(u.s) / exposure[band]) for band in bands]
-    steps = [instrument.zero_point(band).to_value(u.mag) - zero_points[band] for band in bands] if zero_points else 0.0
-    return np.array(depth) + 0.4 * np.array(steps)
+    exposure = contract.get("exposure")
+    depth = np.zeros(len(contract["bands"]))
+    for i, band in enumerate(contract["bands"]):
+        if exposure and band in instrument.bands:
+            depth[i] = np.log10(instrument.exposure(band).to_value(u.s) / exposure[band]) + 0.4 * _zero_point_step(instrument, contract, band)
+    return depth
 
 
-def _check_instrument(instrument, contract, user):
-    """Complain of other passbands, warn of another depth."""
-    for band, passband in contract.get("instrument", {}).get("passbands", {}).items():
-        if instrument.passband(band) != passband:
+def _check_instrument(instrument, contract, bands, user):
+    """Complain of other passbands of those bands, warn of another depth."""
+    if not isinstance(instrument, Instrument):
+        raise TypeError(f'instrument must be an Instrument, such as Instrument.from_name("HST/WFC3/UVIS/M83"), not {instrument!r}')
+    passbands = contract.get("instrument", {}).get("passbands", {})
+    for band in bands:
+        passband = passbands.get(band)
+        if instrument.passband(band) != passband and passband is not None:
             raise ValueError(
                 f"band {band} of {instrument.name} is {instrument.passband(band)}, but the {user} was made for {passband}"
             )
@@ -206,6 +215,17 @@ def _check_instrument(instrument, contract, user):
                 AstropyUserWarning,
                 stacklevel=4,
             )
+
+
+def _check_headers(images, contract, user):
+    """Warn where the headers of images state other exposures than the contract: nobody has told the depth."""
+    exposures = contract.get("exposure", {})
+    stated = {band: images[band].meta.get("EXPTIME") for band in images.bands if band in exposures}
+    odd = [f"{band} {time:g} s, not {exposures[band]:g} s" for band, time in stated.items()
+           if isinstance(time, (int, float)) and not 1 / _DEPTH < time / exposures[band] < _DEPTH]
+    if odd:
+        warnings.warn(f"EXPTIME in the headers is not what the {user} takes for granted ({'; '.join(odd)}): tell it the exposures "
+                      "with instrument=", AstropyUserWarning, stacklevel=4)
 
 
 def _check_pixel_scale(scale, expected, user):
@@ -223,5 +243,13 @@ def _zero_point_factors(instrument, contract):
     zero_points = contract.get("zero_points")
     if instrument is None or not zero_points:
         return np.float32(1)
-    steps = [instrument.zero_point(band).to_value(u.mag) - zero_points[band] for band in contract["bands"]]
+    steps = [_zero_point_step(instrument, contract, band) for band in contract["bands"]]
     return (10 ** (-0.4 * np.array(steps, dtype=np.float32)))[:, None, None]
+
+
+def _zero_point_step(instrument, contract, band):
+    """By how many magnitudes the zero point of an instrument is fainter than that of the contract; 0 where one is unknown."""
+    zero_points = contract.get("zero_points")
+    if not zero_points or band not in instrument.bands:
+        return 0.0
+    return instrument.zero_point(band).to_value(u.mag) - zero_points[band]

@@ -127,6 +127,16 @@ def test_predict_at_positions(images, field, model, tmp_path):
     np.testing.assert_allclose(catalog["x_centroid"], truth["x_centroid"])
 
 
+def test_predict_takes_what_simulate_writes(images, field, model, tmp_path):
+    """One file of all bands, whole or as the file of each."""
+    file = str(field / "images.fits")
+    catalogs = []
+    for words in (images, [file], [f"{band}={file}" for band in BANDS]):
+        assert main(["predict", *words, "--model", str(model), "--out", str(tmp_path / "catalog.ecsv"), "--draws", "20"]) == 0
+        catalogs.append(QTable.read(tmp_path / "catalog.ecsv"))
+    assert all((catalog["age"] == catalogs[0]["age"]).all() for catalog in catalogs)
+
+
 def test_doubtful_zero_points_blur_a_catalogue(images, field, tmp_path):
     """With the embedded network; that of the other tests is hardly trained."""
     QTable.read(field / "truth.ecsv")["x_centroid", "y_centroid"].write(tmp_path / "positions.ecsv")
@@ -149,7 +159,7 @@ def test_inject(images, tmp_path):
 
 
 @pytest.mark.parametrize("words, message", [
-    (["predict", "f438w.fits"], "images must be given as BAND=FITS, such as F438W=f438w.fits, not 'f438w.fits'"),
+    (["predict", "f438w.fits"], "f438w.fits"),
     (["predict", "F438W=nowhere.fits"], "nowhere.fits"),
     (["predict"], "images must be given as BAND=FITS, such as F438W=f438w.fits, or with --config"),
     (["predict", "F438W=f.fits", "--config", "run.toml"], "with --config there can be no BAND=FITS"),

@@ -9,15 +9,17 @@ from astropy import units as u
 from astropy.nddata import CCDData
 from astropy.table import QTable
 from astropy.wcs import WCS
+from photutils.detection import DAOStarFinder
+from photutils.segmentation import SourceFinder
 
-from clustercnn import ClusterInjector
+from clustercnn import ClusterInjector, __version__
 from clustercnn.images import MultiBandImage
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import Parameter, ParameterSpace
 from clustercnn.plotting import plot_completeness
 from clustercnn.psf import as_psf
 from clustercnn.simulation import recovered_fraction
-from clustercnn.survey import find_clusters
+from clustercnn.survey import PhotutilsFinder, find_clusters
 
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
 RATE = u.electron / u.s
@@ -77,7 +79,7 @@ def test_recovered(monkeypatch, share, offset, recovered):
 
     monkeypatch.setattr(ClusterInjector, "inject", remember)
     truth = make_injector(images).completeness(SMALL, 8, finder, n_per_image=4, rng=1, progress=False)
-    assert len(truth) == 8 and truth["id"].tolist() == list(range(8))
+    assert len(truth) == 8 and truth["id"].tolist() == list(range(1, 9))
     assert truth["recovered"].dtype == bool and truth["recovered"].sum() == recovered and not truth["preexisting"].any()
     np.testing.assert_array_equal(images.to_array(), np.float32(0.01))
     xy = images.pixel_positions(truth)
@@ -113,6 +115,42 @@ def test_distance_is_the_injectors():
         given.completeness(SMALL, n=3, finder=nothing, progress=False)
     with pytest.raises(TypeError, match="distance must be a Quantity"):
         ClusterInjector(make_images(), instrument=M83, psf=PSF, distance=4.5)
+
+
+@pytest.mark.parametrize(("prior", "finder", "message"), [
+    (SMALL, DAOStarFinder(1, 2), r"finder must be a function of images, not a DAOStarFinder: wrap it, .*PhotutilsFinder\(DAOStarFinder"),
+    (SMALL, SourceFinder(5, progress_bar=False), r"wrap it, clustercnn.survey.PhotutilsFinder\(SourceFinder"),
+    (SMALL, None, "finder must be a function of images, such as clustercnn.survey.find_clusters, not a NoneType"),
+    (SMALL.sample(3, rng=1), nothing, r"prior must be a ParameterSpace, such as ParameterSpace.paper\(\), not a QTable; .* by inject"),
+])
+def test_what_only_others_take(prior, finder, message):
+    with pytest.raises(TypeError, match=message):
+        make_injector().completeness(prior, 3, finder, progress=False)
+
+
+@pytest.mark.filterwarnings("ignore:No sources were found")  # in the field without clusters
+def test_finders_of_photutils_in_their_wrapper():
+    images = MultiBandImage({band: np.random.default_rng(8).normal(0.01, 0.01, (120, 110)).astype(np.float32) * RATE for band in M83.bands})
+    truth = make_injector(images).completeness(SMALL, 3, PhotutilsFinder(DAOStarFinder(20, 2.5)), rng=1, progress=False)
+    assert truth["recovered"].any() and not truth["preexisting"].any()
+
+
+def test_priors_of_the_distance():
+    """Each cluster has its own, whatever the injector says."""
+    space = ParameterSpace([*SMALL.parameters, Parameter("distance", 20 * u.Mpc, 30 * u.Mpc)])
+    truth = make_injector().completeness(space, 4, nothing, n_per_image=2, rng=1, progress=False)
+    assert np.all(truth["distance"] >= 20 * u.Mpc) and len(np.unique(truth["distance"])) == 4 and "distance" not in truth.meta
+
+
+def test_provenance(tmp_path):
+    """That of the whole test, not of an image; also in a table that was broken off."""
+    path, keywords = tmp_path / "test.ecsv", {"n_per_image": 3, "rng": 4, "progress": False}
+    expected = {"creator": f"clustercnn {__version__}", "distance": "4.5 Mpc", "seed": "4"}
+    assert make_injector().completeness(SMALL, 5, nothing, **keywords).meta == expected
+    for n in (4, 5, 5):
+        truth = make_injector().completeness(SMALL, n, nothing, checkpoint=path, **keywords)
+        assert truth.meta == expected and truth["id"].tolist() == list(range(1, n + 1))
+    assert QTable.read(path).meta.items() >= expected.items()
 
 
 def test_numbers_below_one():

@@ -395,3 +395,16 @@ def test_power_laws(name, slope):
     expected = np.log(value / lower) / np.log(upper / lower) if power == 0 else (value**power - lower**power) / (upper**power - lower**power)
     np.testing.assert_allclose(np.quantile(expected, [0.1, 0.25, 0.75, 0.9]), [0.1, 0.25, 0.75, 0.9], atol=0.02)
     assert expected.mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_several_quantiles_at_once(full):
+    low, middle = full.quantile("age", [0.16, 0.5])
+    np.testing.assert_allclose(low, full.quantile("age", 0.16), rtol=1e-6)  # single precision
+    np.testing.assert_allclose(middle, full.age, rtol=1e-6)
+    assert full.quantile("visibility", [0.1, 0.2, 0.3]).shape == (3, len(full))
+    with pytest.raises(ValueError, match="q must lie between 0 and 1"):
+        full.quantile("age", [0.5, 1.5])
+
+
+def test_as_many_bins_for_both(full):
+    assert full.joint("age", "a_v", bins=5)[2].shape == full.joint("age", "a_v", bins=(5, 5))[2].shape == (len(full), 5, 5)

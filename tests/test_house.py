@@ -19,8 +19,8 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # The floors, from the ground up: a module may import its own floor and those below.
 FLOORS = [
-    ("files", "flags", "densities", "seeds", "parameters", "estimate_file", "images", "positions", "stamps", "headers", "instruments", "psf",
-     "profiles", "stellar", "matching"),
+    ("files", "flags", "densities", "seeds", "parameters", "estimate_file", "images", "image_sources", "positions", "stamps", "headers",
+     "instruments", "psf", "profiles", "stellar", "matching"),
     ("plotting",),
     ("estimate",),
     ("calibration",),

@@ -10,6 +10,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
 from astropy.table import MaskedColumn, QTable, Table
+from astropy.utils.exceptions import AstropyUserWarning
 from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 from hypothesis import given, settings
@@ -500,3 +501,64 @@ def test_hash_of_pixels(tmp_path, monkeypatch):
     others = [MultiBandImage({"F438W": other * RATE}), MultiBandImage({"F438W": pixels * u.adu}), MultiBandImage({"F814W": pixels * RATE}),
               MultiBandImage({"F438W": CCDData(pixels, unit=RATE, mask=mask)})]
     assert len({same, *(image.sha256() for image in others)}) == 5
+
+
+def test_a_piece_of_all_bands(tmp_path):
+    wcs = make_wcs()
+    mask = np.zeros((30, 40), dtype=bool)
+    mask[12, 21] = True
+    images = MultiBandImage({band: CCDData(np.arange(1200.0).reshape(30, 40), unit="electron/s", mask=mask, wcs=wcs) for band in ("B", "I")})
+    piece = images[10:20, 15:40]
+    assert piece.shape == (10, 25) and piece.bands == ("B", "I")
+    assert piece["B"].mask[2, 6] and piece["I"].data[0, 0] == 415
+    sky = wcs.pixel_to_world([20], [14])
+    np.testing.assert_allclose(piece.pixel_positions(sky), [[5, 4]], atol=1e-6)
+    path = tmp_path / "images.fits"
+    images.write(path)
+    again = MultiBandImage({"I": path})  # by the name of a band in the file
+    np.testing.assert_array_equal(again["I"].data, images["I"].data)
+    assert again["I"].mask.sum() == 1
+    with pytest.raises(ValueError, match=r"images.fits has no band 'V'; it has B, I"):
+        MultiBandImage({"V": path})
+
+
+@pytest.mark.parametrize("text", ["ct", "count/s", "COUNTS/S", "e-/s", "electron / (s pix)", "Jy / pix"])
+def test_spellings_have_the_factor_of_the_plain_unit(text):
+    hdu = fits.PrimaryHDU(np.ones((8, 8), np.float32))
+    hdu.header["BUNIT"] = text
+    plain = {"ct": u.adu, "count/s": u.adu / u.s, "COUNTS/S": u.adu / u.s, "Jy / pix": u.Jy}.get(text, u.electron / u.s)
+    instrument = Instrument.from_name("HST/WFC3/UVIS/M83")
+    one, two = (MultiBandImage({"F438W": image}) for image in (hdu, np.ones((8, 8)) * plain))
+    assert one.conversion("F438W", u.electron / u.s, instrument) == two.conversion("F438W", u.electron / u.s, instrument)
+
+
+def test_counts_of_another_exposure_bring_a_warning():
+    instrument = Instrument.from_name("HST/WFC3/UVIS/M83")
+    images = MultiBandImage({"F438W": CCDData(np.ones((8, 8)), unit="electron", meta=fits.Header({"EXPTIME": 5000.0}))})
+    with pytest.warns(AstropyUserWarning, match="EXPTIME of F438W is 5000 s, but its counts are divided by .* 1880 s"):
+        images.to_array(u.electron / u.s, instrument=instrument)
+
+
+def test_positions_in_tables_of_every_kind():
+    wcs = make_wcs()
+    images = MultiBandImage({"B": CCDData(np.zeros((30, 40)), unit="electron/s", wcs=wcs)})
+    expected = np.array([[20.0, 14.0], [3.5, 7.25]])
+    sky = wcs.pixel_to_world(*expected.T)
+    tables = [Table({f"x{name}": expected[:, 0], f"y{name}": expected[:, 1]}) for name in ("_center", "_peak", "_init", "_fit", "centroid")]
+    tables += [QTable({"id": [1, 2], "skycoord": sky}), QTable({"ra": sky.ra, "dec": sky.dec})]
+    for table in tables:
+        np.testing.assert_allclose(images.pixel_positions(table), expected, atol=1e-6)
+        np.testing.assert_allclose(images.pixel_positions(table[1]), expected[1:], atol=1e-6)
+    with pytest.raises(ValueError, match="or one column of sky coordinates; it has"):
+        images.pixel_positions(Table({"ra": [1.0], "dec": [2.0]}))  # of which unit?
+
+
+def test_a_table_of_another_image_is_refused():
+    wcs = make_wcs()
+    images = MultiBandImage({"B": CCDData(np.zeros((30, 40)), unit="electron/s", wcs=wcs)})
+    table = QTable({"x_centroid": [20.0, 12], "y_centroid": [14.0, 15], "sky_centroid": wcs.pixel_to_world([20, 12], [14, 15])})
+    np.testing.assert_allclose(images.pixel_positions(table), [[20, 14], [12, 15]])
+    piece = images[5:, 3:]
+    with pytest.raises(ValueError, match=r'5.831 pixels from its sky_centroid.*pass table\["sky_centroid"\]'):
+        piece.pixel_positions(table)
+    np.testing.assert_allclose(piece.pixel_positions(table["sky_centroid"]), [[17, 9], [9, 10]])

@@ -4,6 +4,7 @@ Artificial clusters in images: their light and noise arrive whole, everything el
 """
 
 import hashlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +16,18 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
 from astropy.table import QTable, Table
+from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS
+from fake_net import Net
 
-from clustercnn import ClusterInjector, SyntheticCluster
+from clustercnn import ClusterInjector, SyntheticCluster, __version__
 from clustercnn.images import MultiBandImage
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import Parameter, ParameterSpace
 from clustercnn.psf import as_psf, builtin_psf
 from clustercnn.simulation import InjectionResult
+from clustercnn.simulation.injection import COLUMNS, FURTHER_COLUMNS, UNREAD_COLUMNS
+from clustercnn.survey import make_catalog
 
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
 RATE = u.electron / u.s
@@ -156,7 +161,7 @@ def test_sky_positions():
 def test_truth():
     clusters = [make_cluster(), make_cluster(2, mass=2e3 * u.Msun, a_v=0.7 * u.mag)]
     truth = ClusterInjector(make_images(), instrument=M83, psf=PSF).inject(clusters, [(30, 40), (70, 80)], rng=1).truth
-    assert isinstance(truth, QTable) and truth["id"].tolist() == [0, 1]
+    assert isinstance(truth, QTable) and truth["id"].tolist() == [1, 2]
     for name, unit in [("age", u.Myr), ("a_v", u.mag), ("mass", u.Msun), ("half_light_radius", u.arcsec)]:
         assert truth[name].unit == unit
         assert u.allclose(truth[name], u.Quantity([getattr(cluster, name) for cluster in clusters]))
@@ -179,9 +184,18 @@ def test_over_the_edge(position):
 
 def test_far_outside_nothing_happens():
     images = make_images()
-    result = ClusterInjector(images, instrument=M83, psf=PSF).inject([make_cluster()], [(5000, -300)], rng=3)
+    with pytest.warns(AstropyUserWarning, match=r"^1 of 1 clusters leave no light on the image of 110 x 120 pixels: .* number 0 at \(5000"):
+        result = ClusterInjector(images, instrument=M83, psf=PSF).inject([make_cluster()], [(5000, -300)], rng=3)
     np.testing.assert_array_equal(result.images.to_array(), images.to_array())
     assert len(result.truth) == 1
+
+
+def test_clusters_of_another_field():
+    """Positions near the image, over its edge too, are not counted."""
+    injector = ClusterInjector(make_images(wcs=make_wcs()), instrument=M83, psf=PSF)
+    sky = make_wcs().pixel_to_world([50, 9000, -2, 50], [60, 60, 60, -4000])
+    with pytest.warns(AstropyUserWarning, match=r"^2 of 4 clusters leave no light .* such as number 1 at \(9000.0, 60.0\)"):
+        injector.inject([make_cluster()] * 4, sky, rng=3)
 
 
 @pytest.mark.parametrize("keywords", [{"ellipticity": 0.85}, {"profile": "king"}, {"gamma": 1.8}])
@@ -262,8 +276,144 @@ def test_clusters_from_a_table():
     assert np.abs(truth["mass"] - table["mass"]).max() < 60 * u.Msun
     with pytest.raises(ValueError, match=r"distance must be given .* such as distance=4.5 \* u.Mpc"):
         injector.inject(table, [(30, 40), (70, 80), (20, 90)])
+    table["age"] = table["age"].value
     with pytest.raises(TypeError, match="age must be a Quantity"):
-        injector.inject(Table(table), [(30, 40), (70, 80), (20, 90)], distance=DISTANCE)
+        injector.inject(table, [(30, 40), (70, 80), (20, 90)], distance=DISTANCE)
+
+
+def shaped_table():
+    """Two wide clusters that are more than their four parameters, with what a survey would know of them besides."""
+    return QTable({
+        "name": ["NGC 1", "NGC 2"], "id": [7, 3], "age": [20, 30] * u.Myr, "a_v": [0.1, 0.2] * u.mag, "mass": [3e4, 2e4] * u.Msun,
+        "half_light_radius": [0.3, 0.3] * u.arcsec, "metallicity": [0.1, 0.0], "profile": ["plummer", "king"], "gamma": [2.6, 2.6],
+        "ellipticity": [0.8, 0.5], "position_angle": [90, 20] * u.deg, "F438W": [1, 2] * u.mag, "x_centroid": [1.0, 2.0],
+        "saturated": [True, True], "sky_centroid": SkyCoord([1, 2] * u.deg, [3, 4] * u.deg),
+    })
+
+
+def test_columns_come_along():
+    """All that the table says but what the truth says itself."""
+    table = shaped_table()
+    truth = ClusterInjector(make_images((300, 300)), instrument=M83, psf=PSF, distance=DISTANCE).inject(table, [(80, 90), (200, 210)], 1).truth
+    made = ["id", "x_centroid", "y_centroid", "age", "a_v", "mass", "half_light_radius", *M83.bands]
+    assert truth.colnames == [*made, "name", "metallicity", "profile", "gamma", "ellipticity", "position_angle"]
+    for name in truth.colnames:
+        if name not in made or name == "id":
+            np.testing.assert_array_equal(truth[name], table[name])
+    assert truth["x_centroid"].tolist() == [80, 200] and np.all(truth["F438W"] > 10 * u.mag)
+    truth["name"][0] = "M 83"
+    assert table["name"][0] == "NGC 1" and len(table.colnames) == 15
+
+
+@pytest.mark.parametrize("suffix", ["ecsv", "fits"])
+@pytest.mark.parametrize("kind", [Table, QTable])
+def test_a_truth_is_a_table_of_clusters_at_their_positions(tmp_path, suffix, kind):
+    """From a file too, of which Table.read makes a plain table: the same elongated clusters once more."""
+    images = make_images((300, 300), level=0.0, wcs=make_wcs())
+    injector = ClusterInjector(images, instrument=M83, psf=PSF, distance=DISTANCE)
+    truth = injector.inject(shaped_table(), [(80, 90), (200, 210)], rng=1).truth
+    truth.write(tmp_path / f"truth.{suffix}")
+    read = kind.read(tmp_path / f"truth.{suffix}")
+    again = injector.inject(read, read, rng=2)
+    assert again.truth.colnames == truth.colnames and set(read.colnames) == set(truth.colnames)
+    np.testing.assert_allclose(images.pixel_positions(again.truth), images.pixel_positions(truth))
+    for name in ("id", "name", "profile", "ellipticity", "position_angle", "metallicity"):
+        assert np.all(again.truth[name] == truth[name])
+    light = again.images.to_array().astype(float).sum(axis=0)[40:140, 30:130]
+    y, x = np.indices(light.shape) - 50
+    assert np.average(y**2, weights=light) > 4 * np.average(x**2, weights=light)  # along y, as the first of the table
+    again.truth.write(tmp_path / f"again.{suffix}")
+    # a catalogue of the same sources
+    catalog = make_catalog(again.images, Net(), positions=again.truth)
+    assert catalog["id"].tolist() == [7, 3] and catalog["name"].tolist() == ["NGC 1", "NGC 2"]
+
+
+def test_a_truth_is_a_list_of_positions():
+    injector = ClusterInjector(make_images(wcs=make_wcs()), instrument=M83, psf=PSF, distance=DISTANCE)
+    result = injector.inject(SMALL, [(30, 40), (70, 80)], rng=1)
+    assert make_catalog(result.images, Net(), positions=result.truth)["id"].tolist() == [1, 2]
+    assert injector.inject(SMALL, result.truth, rng=2).truth["id"].tolist() == [1, 2]
+
+
+def test_plain_tables_of_positions():
+    injector = ClusterInjector(make_images(wcs=make_wcs()), instrument=M83, psf=PSF)
+    sky = make_wcs().pixel_to_world([30.3], [80.9])
+    for table in (Table({"x_centroid": [30.3] * u.pix, "y_centroid": [80.9] * u.pix}), Table({"ra": sky.ra, "dec": sky.dec})):
+        truth = injector.inject([make_cluster()], Table(table), rng=1).truth
+        np.testing.assert_allclose([truth["x_centroid"][0], truth["y_centroid"][0]], [30.3, 80.9], atol=1e-6)
+
+
+@pytest.mark.parametrize("ids", [[0, 1], [2, 2], [1.0, 2.0], ["a", "b"], np.ma.array([1, 2], mask=[False, True])])
+def test_ids_that_tell_nothing_apart(ids):
+    table = SMALL.sample(2, rng=2)
+    table["id"] = ids
+    with pytest.raises(ValueError, match="id of clusters must be different whole numbers from 1 on; rename or remove the column"):
+        ClusterInjector(make_images(), instrument=M83, psf=PSF, distance=DISTANCE).inject(table, [(30, 40), (70, 80)])
+
+
+def test_every_parameter_of_a_cluster_is_read_or_refused():
+    parameters = set(inspect.signature(SyntheticCluster).parameters)
+    assert parameters == {*COLUMNS, *FURTHER_COLUMNS, *UNREAD_COLUMNS}
+    injector, table = ClusterInjector(make_images(), instrument=M83, psf=PSF, distance=DISTANCE), SMALL.sample(1, rng=2)
+    for name in UNREAD_COLUMNS:
+        with pytest.raises(ValueError, match=rf"clusters have the columns \['{name}'\], .*: rename or remove them, or pass a list of Syn"):
+            injector.inject(QTable({**table, name: ["any"]}), [(30, 40)])
+
+
+@pytest.mark.parametrize("further", [
+    {"foreground_a_v": 0.7 * u.mag}, {"distance": 9 * u.Mpc}, {"r_v": 5.0, "extinction_law": "CCM89", "foreground_law": "G23"},
+    {"imf": "salpeter"}, {"a_v_spread": 0.5 * u.mag}, {"extinction": "integrated"}, {"binary_fraction": 1.0, "mass_ratio": 0.9},
+])
+def test_parameters_of_a_table_are_those_of_its_clusters(further):
+    """Magnitudes are what SyntheticCluster has with the same parameters and random numbers."""
+    values = {"age": 20 * u.Myr, "a_v": 1 * u.mag, "mass": 5e3 * u.Msun, "half_light_radius": 0.08 * u.arcsec, **further}
+    table = QTable({name: value[None] if isinstance(value, u.Quantity) else [value] for name, value in values.items()})
+    keywords = {} if "distance" in further else {"distance": DISTANCE}
+    injector = ClusterInjector(make_images(), instrument=M83, psf=PSF)
+    truth = injector.inject(table, [(50, 60)], rng=3, **keywords).truth
+    cluster = SyntheticCluster(**values, **keywords, rng=np.random.default_rng(3))
+    plain = SyntheticCluster(**{name: values[name] for name in COLUMNS}, distance=DISTANCE, rng=np.random.default_rng(3))
+    assert truth["F336W"][0] == cluster.magnitude("F336W") != plain.magnitude("F336W")
+    assert all(truth[name][0] == value for name, value in further.items())
+
+
+def test_one_distance_alone():
+    table = QTable({**SMALL.sample(2, rng=2), "distance": [4, 5] * u.Mpc})
+    injector = ClusterInjector(make_images(), instrument=M83, psf=PSF, distance=DISTANCE)
+    with pytest.raises(ValueError, match="distance must be given once, but clusters have a column distance too"):
+        injector.inject(table, [(30, 40), (70, 80)], distance=DISTANCE)
+    truth = injector.inject(table, [(30, 40), (70, 80)]).truth
+    assert u.allclose(truth["distance"], table["distance"]) and "distance" not in truth.meta
+
+
+def test_masked_parameters():
+    """Refused; columns that could be masked and are not do no harm."""
+    injector = ClusterInjector(make_images(), instrument=M83, psf=PSF, distance=DISTANCE)
+    table = Table(SMALL.sample(2, rng=2), masked=True)
+    assert u.allclose(injector.inject(table, [(30, 40), (70, 80)], rng=1).truth["age"], table["age"].quantity)
+    table["age"].mask[1] = True
+    with pytest.raises(ValueError, match="clusters must not be masked, but age is in row 1"):
+        injector.inject(table, [(30, 40), (70, 80)], rng=1)
+
+
+@pytest.mark.parametrize(("clusters", "message"), [
+    (make_cluster(), r"not a SyntheticCluster: make it a list, \[cluster\]"),
+    (SMALL.sample(1, rng=1)[0], r"not a Row: take a slice of the table, such as table\[:1\]"),
+    (dict(SMALL.sample(1, rng=1)), "not a dict: make it a QTable"), (None, "not a NoneType"), (["NGC 1"], "but number 0 is a str"),
+])
+def test_what_are_no_clusters(clusters, message):
+    with pytest.raises(TypeError, match=f"^clusters must be .*, a table or a ParameterSpace, {message}"):
+        ClusterInjector(make_images(), instrument=M83, psf=PSF, distance=DISTANCE).inject(clusters, [(30, 40)])
+
+
+def test_provenance():
+    injector, creator = ClusterInjector(make_images(), instrument=M83, psf=PSF, distance=4500 * u.kpc), f"clustercnn {__version__}"
+    for rng in (5, np.random.SeedSequence(5), np.random.default_rng(5)):
+        assert injector.inject(SMALL, [(30, 40)], rng).truth.meta == {"creator": creator, "distance": "4.5 Mpc", "seed": "5"}
+    first = injector.inject(SMALL, [(30, 40)])  # without a seed the one that the system gave tells the clusters
+    assert injector.inject(SMALL, [(30, 40)], int(first.truth.meta["seed"])).truth["mass"] == first.truth["mass"]
+    ready = [make_cluster(), SyntheticCluster(5e3 * u.Msun, 20 * u.Myr, 0.08 * u.arcsec, distance=9 * u.Mpc)]
+    assert injector.inject(ready, [(30, 40), (70, 80)], 5).truth.meta == {"creator": creator, "seed": "5"}
 
 
 def test_ages_at_the_ends_of_the_papers_space():
@@ -278,7 +428,7 @@ def test_ages_at_the_ends_of_the_papers_space():
 @pytest.mark.parametrize("age", [1e5, 10**6.57, 10**10.13])
 def test_ages_without_isochrones_are_refused(age):
     table = QTable({"age": [age] * u.yr, "a_v": [0] * u.mag, "mass": [1e3] * u.Msun, "half_light_radius": [0.1] * u.arcsec})
-    with pytest.raises(ValueError, match="the isochrones reach from 6.6 to 10.1"):
+    with pytest.raises(ValueError, match="^age is .* Myr .* the isochrones reach from 3.98107 Myr .* to 12589.3 Myr"):
         ClusterInjector(make_images(), instrument=M83, psf=PSF).inject(table, [(30, 40)], distance=DISTANCE)
 
 
@@ -430,11 +580,18 @@ def test_on_disk_as_in_memory(mosaic, tmp_path, saturation):
         hdus.verify("exception")
 
 
+class Broken(SyntheticCluster):
+    """A cluster that cannot be rendered."""
+
+    def rates(self, *_):
+        return 1 / 0
+
+
 def test_files_appear_whole_or_not_at_all(mosaic, tmp_path):
     out = tmp_path / "with_clusters.fits"
     injector = ClusterInjector(mosaic, instrument=M83, psf=PSF)
-    with pytest.raises(AttributeError):  # in the middle
-        injector.inject([make_cluster(), "no cluster"], [(30, 30), (60, 60)], out=out)
+    with pytest.raises(ZeroDivisionError):  # in the middle
+        injector.inject([make_cluster(), Broken(5e3 * u.Msun, 20 * u.Myr, 0.08 * u.arcsec, distance=DISTANCE)], [(30, 30), (60, 60)], out=out)
     assert not list(tmp_path.iterdir())
     injector.inject([make_cluster()], [(30, 30)], out=out)
     first = out.read_bytes()

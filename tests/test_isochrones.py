@@ -338,9 +338,10 @@ def upside_down(stars, name):
         (
             lambda g: g.isochrone(1 * u.Myr),
             ValueError,
-            r"log_age is 6 \(log10 yr\), but the isochrones reach from 6.6 to 10.1",
+            r"age is 1 Myr \(log age 6\), but the isochrones reach from 3.98107 Myr \(log age 6.6\) to 12589.3 Myr \(log age 10.1\)",
         ),
-        (lambda g: g.knots(11.0), ValueError, "from 6.6 to 10.1"),
+        (lambda g: g.knots(11.0), ValueError, "age is 100000 Myr .* from 3.98107 Myr .* to 12589.3 Myr"),
+        (lambda g: g.knots(2e7), ValueError, r"age is inf Myr \(log age 2e\+07\), but the isochrones reach"),
         (
             lambda g: g.knots(8.0, 1.0),
             ValueError,

@@ -516,3 +516,35 @@ def test_the_papers_network():
     linear = sum(p.numel() for group in groups for p in group.parameters())
     encoder = sum(p.numel() for p in module.encoder.parameters())
     assert sum(p.numel() for p in module.parameters()) == linear + encoder
+
+
+def test_an_instrument_of_the_bands_there_are(informed):
+    """Images without a band go with an instrument that lacks it too."""
+    both, stamps_of = exposed(100), mosaic(("F336W", "F814W"))
+    fewer = Instrument("deep", ("F336W", "F814W"), pixel_scale=0.04 * u.arcsec / u.pix, exposure=100 * u.s)
+    one, two = (informed.predict(stamps_of, POSITIONS, draws=20, nan="mask", instrument=instrument) for instrument in (both, fewer))
+    np.testing.assert_array_equal(one.draws, two.draws)
+    with pytest.raises(ValueError, match="deep has no band 'F438W'"):
+        informed.predict(mosaic(), POSITIONS, draws=20, instrument=fewer)
+
+
+def test_exposures_in_the_headers_are_read(informed):
+    images = mosaic()
+    for band in BANDS:
+        images[band].meta["EXPTIME"] = 120.0 if band == "F336W" else 500.0
+    with pytest.warns(AstropyUserWarning, match="EXPTIME .* the network .*F438W 500 s, not 100 s; F814W 500 s.*instrument="):
+        informed.predict(images, POSITIONS, draws=20)
+
+
+def test_pixel_scales_that_contradict_the_images(informed):
+    with pytest.raises(ValueError, match="the pixel scale is 0.05 arcsec per pixel, but the network was made for 0.04"):
+        informed.predict(mosaic(), POSITIONS, draws=20, pixel_scale=0.05 * u.arcsec)
+    with pytest.raises(TypeError, match="pixel_scale must be a Quantity"):
+        informed.predict(mosaic(), POSITIONS, draws=20, pixel_scale=0.04)
+
+
+def test_what_is_no_image_is_told_so(informed):
+    with pytest.raises(TypeError, match=r"images must be a MultiBandImage, as MultiBandImage.read\(.* not a dict"):
+        informed.predict(dict(mosaic()), POSITIONS)
+    with pytest.raises(TypeError, match=r'instrument must be an Instrument, such as Instrument.from_name\(.* not \'HST'):
+        informed.predict(mosaic(), POSITIONS, instrument="HST/WFC3/UVIS/M83")

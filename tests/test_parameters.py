@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.table import QTable
+from astropy.table import MaskedColumn, QTable, Table
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -185,3 +185,12 @@ def test_positive_quantity():
     for wrong in (0, -1, np.nan, np.inf, [1, 2]):
         with pytest.raises(ValueError, match="distance must be one positive number, such as 1 Mpc"):
             positive_quantity(wrong * u.Mpc, u.Mpc, "distance")
+
+
+def test_columns_of_plain_tables_have_units_too():
+    column = Table({"age": [10, 20] * u.Myr})["age"]
+    assert list(as_quantity(column, u.yr, "age").value) == [1e7, 2e7]
+    masked = Table({"age": MaskedColumn([10, 20], unit="Myr", mask=[False, True])})["age"]
+    assert as_quantity(masked, u.Myr, "age").mask.tolist() == [False, True]
+    with pytest.raises(TypeError, match="age must be a Quantity"):
+        as_quantity(Table({"age": [10, 20]})["age"], u.yr, "age")

@@ -127,7 +127,7 @@ def test_bad_pixels_are_refused(peer, how):
 
 
 def test_errors(stream, peer):
-    with pytest.raises(TypeError, match="images must be a MultiBandImage or a Quantity of stamps such as"):
+    with pytest.raises(TypeError, match="images must be a MultiBandImage, .* or a Quantity of stamps such as .*, not a ndarray"):
         peer.predict(np.zeros((1, 3, 64, 64)))
     with pytest.raises(u.UnitsError):
         peer.predict(np.zeros((1, 3, 64, 64)) * u.m)

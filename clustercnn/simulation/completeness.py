@@ -11,9 +11,10 @@ from astropy.stats import binom_conf_interval
 from astropy.table import QTable, vstack
 from tqdm import tqdm
 
+from clustercnn import __version__
 from clustercnn.files import whole_file
 from clustercnn.matching import match_positions
-from clustercnn.parameters import as_quantity
+from clustercnn.parameters import ParameterSpace, as_quantity
 from clustercnn.seeds import seed_sequence
 from clustercnn.simulation.mosaic_background import WholePlaces
 
@@ -38,14 +39,16 @@ def artificial_cluster_test(injector, prior, n, finder, *, distance, n_per_image
     -------
     truth : `~astropy.table.QTable`
     """
+    _check_prior_and_finder(prior, finder)
     if n < 1 or n_per_image < 1:
         raise ValueError(f"n and n_per_image must be at least 1, not {n} and {n_per_image}")
     tolerance = as_quantity(tolerance, u.pix, "tolerance")
     seed = seed_sequence(rng)
     images, places = injector.images, WholePlaces(injector.images)
+    everywhere = injector.distance if distance is None else as_quantity(distance, u.Mpc, "distance")
     test = {
         "prior": prior.to_dict(),
-        "distance_mpc": None if distance is None else as_quantity(distance, u.Mpc, "distance").value,
+        "distance_mpc": None if everywhere is None else everywhere.value,
         "instrument": injector.instrument.to_dict(),
         "shape": list(images.shape),
         "pixels_and_psf": None if checkpoint is None else _fingerprint(injector),
@@ -53,6 +56,9 @@ def artificial_cluster_test(injector, prior, n, finder, *, distance, n_per_image
         "tolerance_pixels": float(tolerance.value),
         "seed": [str(seed.entropy), str(seed.spawn_key)],
     }
+    meta = {"creator": f"clustercnn {__version__}", "seed": str(seed.entropy)}
+    if everywhere is not None and "distance" not in prior.names:
+        meta["distance"] = f"{everywhere.value} Mpc"
     tables = _finished(checkpoint, test, n)
     done = sum(len(table) for table in tables)
     seen = None
@@ -74,13 +80,37 @@ def artificial_cluster_test(injector, prior, n, finder, *, distance, n_per_image
             cutouts = images.cutouts(positions[:size], BACKGROUND_BOX, RATE, instrument=injector.instrument, nan="mask")
             for i, band in enumerate(images.bands):
                 truth[f"background_{band}"] = np.nanmedian(cutouts[:, i].value.astype(float), axis=(1, 2)) * RATE
-            truth["id"] += done
             tables.append(truth)
             done += size
             bar.update(size)
             if checkpoint is not None:
-                _write(tables, test, checkpoint)
-    return vstack(tables, metadata_conflicts="silent")
+                _write(_joined(tables, meta | {"test": json.dumps(test)}), checkpoint)
+    return _joined(tables, meta)
+
+
+def _check_prior_and_finder(prior, finder):
+    """Raise a TypeError that tells the way from what others take to what the test takes."""
+    if not isinstance(prior, ParameterSpace):
+        raise TypeError(
+            f"prior must be a ParameterSpace, such as ParameterSpace.paper(), not a {type(prior).__name__}; clusters of a table or a list go "
+            "into images by inject"
+        )
+    from photutils.detection import StarFinderBase
+    from photutils.segmentation import SourceFinder
+
+    kind = type(finder).__name__
+    if isinstance(finder, (StarFinderBase, SourceFinder)):
+        raise TypeError(f"finder must be a function of images, not a {kind}: wrap it, clustercnn.survey.PhotutilsFinder({kind}(...))")
+    if not callable(finder):
+        raise TypeError(f"finder must be a function of images, such as clustercnn.survey.find_clusters, not a {kind}")
+
+
+def _joined(tables, meta):
+    """The clusters of all images in one table, numbered through."""
+    table = vstack(tables, metadata_conflicts="silent")
+    table["id"] = np.arange(1, len(table) + 1)
+    table.meta = meta
+    return table
 
 
 def _fingerprint(injector):
@@ -101,7 +131,7 @@ def _finished(checkpoint, test, n):
     if checkpoint is None or not Path(checkpoint).exists():
         return []
     table = QTable.read(checkpoint, format="ascii.ecsv")
-    if json.loads(table.meta.pop("test", "null")) != json.loads(json.dumps(test)):
+    if json.loads(table.meta.get("test", "null")) != json.loads(json.dumps(test)):
         raise ValueError(f"{checkpoint} belongs to a test with other settings, images, PSF or seed; remove it or take another file")
     if len(table) > n:
         raise ValueError(f"n must be at least the {len(table)} clusters that {checkpoint} holds already, not {n}")
@@ -111,9 +141,7 @@ def _finished(checkpoint, test, n):
     return [table[:whole]] if whole else []
 
 
-def _write(tables, test, checkpoint):
-    table = vstack(tables, metadata_conflicts="silent")
-    table.meta["test"] = json.dumps(test)
+def _write(table, checkpoint):
     with whole_file(checkpoint) as partial:
         table.write(partial, format="ascii.ecsv")
 

@@ -10,9 +10,12 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, VarianceUncertainty
-from astropy.table import QTable, Table
+from astropy.table import QTable, Row, Table
+from astropy.utils.exceptions import AstropyUserWarning
+from astropy.utils.masked import Masked
 from tqdm import tqdm
 
+from clustercnn import __version__
 from clustercnn.files import whole_file
 from clustercnn.images import MultiBandImage
 from clustercnn.parameters import ParameterSpace, as_quantity, positive_quantity
@@ -26,9 +29,14 @@ __all__ = ["ClusterInjector", "InjectionResult"]
 
 RATE = u.electron / u.s
 POWERS = {StdDevUncertainty: 1, VarianceUncertainty: 2, InverseVariance: -2}  # of the pixels' unit
-COLUMNS = ("age", "a_v", "mass", "half_light_radius")  # of a table of clusters
+COLUMNS = ("age", "a_v", "mass", "half_light_radius")  # that a table of clusters has
 HALF_STEP = 10**0.026  # ratio of ages, half a step of the shipped isochrones and a bit
-FURTHER_COLUMNS = ("metallicity", "profile", "gamma", "ellipticity", "position_angle")  # of a cluster, where a table has them
+FURTHER_COLUMNS = (
+    "distance", "metallicity", "imf", "profile", "gamma", "ellipticity", "position_angle", "extinction_law", "r_v", "extinction",
+    "foreground_a_v", "foreground_law", "a_v_spread", "binary_fraction", "mass_ratio",
+)  # of a cluster, where a table has them
+UNREAD_COLUMNS = ("isochrones", "bands", "rng")  # what else makes a cluster, and is nothing for a table
+PASSING_COLUMNS = ("sky_centroid", "saturated")  # of a truth, which say nothing of the next image
 
 
 @dataclass
@@ -98,14 +106,15 @@ class ClusterInjector:
         Parameters
         ----------
         clusters : sequence of `~clustercnn.SyntheticCluster`, `~astropy.table.QTable` or `~clustercnn.parameters.ParameterSpace`
-            The clusters; or a table with age, a_v, mass and half_light_radius (and where wanted metallicity, profile, gamma, ellipticity
-            and position_angle) to draw them from; or a prior, of which one is drawn for each position.
+            The clusters; or a table to draw them from, with age, a_v, mass, half_light_radius and, where wanted, other parameters of
+            `~clustercnn.SyntheticCluster` that are numbers or names; or a prior, of which one is drawn for each position. What else
+            the table has comes along.
         positions : array_like, `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`
             Where: ``(n, 2)`` pixels ``(x, y)``, or sky coordinates. Of clusters over the edge the part inside is added.
         rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
             Source of randomness.
         distance : `~astropy.units.Quantity`, optional
-            Distance of clusters that come as a table or a prior. Default: that given to the injector.
+            Distance of clusters that come as a table or a prior. Default: the table's column of that name, else that given to the injector.
         saturation : `~astropy.units.Quantity` or dict, optional
             Where a pixel saturates: electrons in one exposure, or electron/s; one for all bands, or band -> limit. Pixels that a
             cluster lifts above it (with the sky of the instrument) are masked.
@@ -122,52 +131,86 @@ class ClusterInjector:
         result : `InjectionResult`
             The new images, in the unit of the old ones and with uncertainties of the same kind, grown by the clusters' photon noise;
             and the truth: ``id``, ``x_centroid``, ``y_centroid``, ``sky_centroid`` (with a WCS), ``age``, ``a_v``, ``mass``,
-            ``half_light_radius``, a magnitude per band, and ``saturated`` (with a limit).
+            ``half_light_radius``, a magnitude per band, the other columns of a table of clusters, and ``saturated`` (with a limit). The
+            ``id`` is the table's, else counted from 1. ``meta`` tells the version, the distance, if it is one, and the seed (of a
+            generator, what it was made with).
 
         Raises
         ------
         ValueError
-            If there are not as many positions as clusters, a distance or a column of the table is missing, an age has no isochrone,
-            the unit of the images needs what the instrument does not have, or whole numbers are to be written to a file.
+            If there are not as many positions as clusters, a distance or a column of the table is missing, masked or cannot be read, its
+            ``id`` is no whole number from 1 on or comes twice, an age has no isochrone, the unit of the images needs what the
+            instrument does not have, or whole numbers are to be written to a file.
         TypeError
-            If the uncertainties are of a kind that cannot be turned into a variance.
+            If the uncertainties are of a kind that cannot be turned into a variance, or ``clusters`` are none of the above.
         OSError
             If ``out`` exists.
 
         Notes
         -----
         A cluster is rendered in a box that holds all its stars and the whole PSF around them, so no light is lost but what the PSF
-        itself leaves out. The photon noise is that of the cluster alone: that of what lies below it is in the pixels already.
+        itself leaves out. The photon noise is that of the cluster alone: that of what lies below it is in the pixels already. A warning
+        tells of clusters whose box lies off the image.
         """
         rng = np.random.default_rng(rng)
-        xy = self.images.pixel_positions(positions)
+        # In a plain table units stand beside the numbers.
+        xy = self.images.pixel_positions(QTable(positions, copy=False) if isinstance(positions, Table) else positions)
         if isinstance(clusters, ParameterSpace):
             clusters = clusters.sample(len(xy), rng)
         from_table = isinstance(clusters, Table)
-        distance = self.distance if distance is None else distance
-        if from_table and distance is None:
-            raise ValueError(
-                "distance must be given when the clusters come as a table, here or to ClusterInjector, such as distance=4.5 * u.Mpc"
-            )
-        if from_table and (missing := [name for name in COLUMNS if name not in clusters.colnames]):
-            raise ValueError(f"clusters must have the columns {COLUMNS}, but lack {missing}")
+        if from_table:
+            clusters = _cluster_table(clusters)
+            distance = self._distance(clusters, distance)
+        else:
+            clusters = _cluster_list(clusters)
         if len(clusters) != len(xy):
             raise ValueError(f"positions must be as many as the clusters, {len(clusters)}, not {len(xy)}")
         limits = None if saturation is None else self._rate_limits(saturation)
-        rows, saturated = [], np.zeros(len(xy), dtype=bool)
+        rows, distances, (off, saturated) = [], set(), np.zeros((2, len(xy)), dtype=bool)
         with self._opened(out, overwrite, limits is not None) as planes, warnings.catch_warnings():
             if from_table:
                 # Of a population some ages are bound to lie where isochrones interpolate roughly.
                 warnings.filterwarnings("ignore", message="between log age .* phase")
             for i, (x, y) in enumerate(tqdm(xy, unit="cluster", desc="injecting", disable=not progress)):
                 cluster = _draw(clusters[i], distance, rng) if from_table else clusters[i]
-                saturated[i] = self._add(cluster, x, y, planes, limits, rng)
+                risen = self._add(cluster, x, y, planes, limits, rng)
+                off[i], saturated[i] = risen is None, bool(risen)
                 rows.append(self._true_values(cluster))
+                distances.add(cluster.distance.value)
+        if off.any():
+            first = np.flatnonzero(off)[0]
+            warnings.warn(
+                f"{off.sum()} of {len(xy)} clusters leave no light on the image of {self.images.shape[1]} x {self.images.shape[0]} pixels: "
+                f"they lie too far from it, such as number {first} at {tuple(np.round(xy[first], 1).tolist())}",
+                AstropyUserWarning,
+            )
         truth = self._truth(rows, xy)
+        if from_table:
+            for name in clusters.colnames:
+                if name == "id" or name not in (*truth.colnames, *PASSING_COLUMNS):
+                    truth[name] = clusters[name]
+        truth.meta["creator"] = f"clustercnn {__version__}"
+        if len(distances) == 1:
+            truth.meta["distance"] = f"{distances.pop()} Mpc"
+        if (seed := getattr(rng.bit_generator.seed_seq, "entropy", None)) is not None:
+            truth.meta["seed"] = str(seed)
         if limits is not None:
             truth["saturated"] = saturated
         images = MultiBandImage({band: plane.ccd for band, plane in planes.items()}) if out is None else MultiBandImage.read(out)
         return InjectionResult(images, truth)
+
+    def _distance(self, clusters, distance):
+        """That of all clusters of a table, or None if each has its own."""
+        if "distance" in clusters.colnames:
+            if distance is not None:
+                raise ValueError("distance must be given once, but clusters have a column distance too: leave one out")
+            return None
+        distance = self.distance if distance is None else distance
+        if distance is None:
+            raise ValueError(
+                "distance must be given when the clusters come as a table, here or to ClusterInjector, such as distance=4.5 * u.Mpc"
+            )
+        return distance
 
     @contextmanager
     def _opened(self, out, overwrite, with_mask):
@@ -203,7 +246,7 @@ class ClusterInjector:
         return rates
 
     def _add(self, cluster, x, y, planes, limits, rng):
-        """Render one cluster in a box around it, draw its photons, add them where the box overlaps the image; is a pixel saturated?"""
+        """Render a cluster in a box, add its photons where that overlaps the image; is a pixel saturated? None if there is no overlap."""
         instrument, psf = self.instrument, band_psfs(self.psf, self.instrument, (x, y))
         scale = instrument.pixel_scale.to_value(u.arcsec / u.pix)
         psf_radius = max(max(psf[band].data.shape) / psf[band].oversampling for band in instrument.bands) / 2
@@ -213,7 +256,7 @@ class ClusterInjector:
         ny, nx = self.images.shape
         left, right, bottom, top = max(x0, 0), min(x0 + size, nx), max(y0, 0), min(y0 + size, ny)
         if left >= right or bottom >= top:
-            return False
+            return None
         rate = cluster.rates(instrument, (size, size), psf, (x - x0, y - y0))
         rate = np.maximum(rate[:, bottom - y0 : top - y0, left - x0 : right - x0].astype(float), 0.0)
         exposure = np.array([instrument.exposure(band).value for band in instrument.bands])[:, None, None]
@@ -229,7 +272,7 @@ class ClusterInjector:
         return [cluster.age, cluster.a_v, cluster.mass, cluster.half_light_radius, *magnitudes]
 
     def _truth(self, rows, xy):
-        truth = QTable({"id": np.arange(len(rows)), "x_centroid": xy[:, 0], "y_centroid": xy[:, 1]})
+        truth = QTable({"id": np.arange(1, len(rows) + 1), "x_centroid": xy[:, 0], "y_centroid": xy[:, 1]})
         if self.images.wcs is not None:
             truth["sky_centroid"] = self.images.wcs.pixel_to_world(xy[:, 0], xy[:, 1])
         names = ["age", "a_v", "mass", "half_light_radius", *self.instrument.bands]
@@ -251,7 +294,8 @@ class ClusterInjector:
         n : int
             How many clusters.
         finder : callable
-            ``finder(images)`` gives a table with ``x_centroid`` and ``y_centroid``, or None if it finds nothing.
+            ``finder(images)`` gives a table with ``x_centroid`` and ``y_centroid``, or None if it finds nothing. Finders of photutils
+            become one by ``clustercnn.survey.PhotutilsFinder``.
         distance : `~astropy.units.Quantity`, optional
             Distance of the clusters. Default: that given to the injector.
         n_per_image : int
@@ -278,13 +322,15 @@ class ClusterInjector:
         ------
         ValueError
             If ``n`` or ``n_per_image`` is below 1, no pixel is good, or the checkpoint belongs to another test.
+        TypeError
+            If ``prior`` is no `~clustercnn.parameters.ParameterSpace`, or ``finder`` no function of images.
         """
         return artificial_cluster_test(
             self,
             prior,
             n,
             finder,
-            distance=self.distance if distance is None else distance,
+            distance=distance,
             n_per_image=n_per_image,
             tolerance=tolerance,
             rng=rng,
@@ -367,11 +413,47 @@ def _prepared(ccd, with_mask):
     return CCDData(ccd.data, unit=ccd.unit, wcs=ccd.wcs, mask=mask, uncertainty=uncertainty, meta=ccd.meta)
 
 
+def _cluster_list(clusters):
+    """The ready-made clusters in a list."""
+    hints = {SyntheticCluster: "make it a list, [cluster]", Row: "take a slice of the table, such as table[:1]", dict: "make it a QTable"}
+    hint = next((f": {hint}" for kind, hint in hints.items() if isinstance(clusters, kind)), "")
+    if hint or not hasattr(clusters, "__iter__"):
+        raise TypeError(f"clusters must be a list of SyntheticCluster, a table or a ParameterSpace, not a {type(clusters).__name__}{hint}")
+    clusters = list(clusters)
+    for i, cluster in enumerate(clusters):
+        if not isinstance(cluster, SyntheticCluster):
+            raise TypeError(f"clusters must be SyntheticCluster objects, a table or a ParameterSpace, but number {i} is a {type(cluster).__name__}")
+    return clusters
+
+
+def _cluster_table(clusters):
+    """A table of clusters with units, once all of it can be read."""
+    table = QTable(clusters, copy=False)  # in a plain table units stand beside the numbers
+    if missing := [name for name in COLUMNS if name not in table.colnames]:
+        raise ValueError(f"clusters must have the columns {COLUMNS}, but lack {missing}")
+    if unread := [name for name in UNREAD_COLUMNS if name in table.colnames]:
+        raise ValueError(
+            f"clusters have the columns {unread}, which cannot be read from a table: rename or remove them, or pass a list of SyntheticCluster"
+        )
+    for name in (*COLUMNS, *FURTHER_COLUMNS):
+        if name in table.colnames and hasattr(table[name], "mask"):
+            if np.any(masked := table[name].mask):
+                raise ValueError(f"clusters must not be masked, but {name} is in row {np.flatnonzero(masked)[0]}")
+            if isinstance(table[name], Masked):
+                table[name] = table[name].unmasked
+    if "id" in table.colnames:
+        ids = np.ma.asarray(table["id"])
+        if ids.dtype.kind not in "iu" or ids.mask.any() or len(set(ids.tolist())) < len(ids) or (ids < 1).any():
+            raise ValueError("the id of clusters must be different whole numbers from 1 on; rename or remove the column")
+        table["id"] = ids.data
+    return table
+
+
 def _draw(row, distance, rng):
     age = as_quantity(row["age"], u.yr, "age")
     # Spaces reach half a step beyond the ages of the shipped grid, where the isochrone at its end is the nearest; others are refused.
     youngest, oldest = 10 ** IsochroneGrid.default().log_ages[[0, -1]] * u.yr
     if youngest / HALF_STEP < age < oldest * HALF_STEP:
         age = np.clip(age, youngest, oldest)
-    further = {name: row[name] for name in FURTHER_COLUMNS if name in row.colnames}
-    return SyntheticCluster(row["mass"], age, row["half_light_radius"], row["a_v"], distance=distance, rng=rng, **further)
+    further = {"distance": distance} | {name: row[name] for name in FURTHER_COLUMNS if name in row.colnames}
+    return SyntheticCluster(row["mass"], age, row["half_light_radius"], row["a_v"], rng=rng, **further)

@@ -109,6 +109,11 @@ def warn_of_missing_masses(imf, lowest, faintest, total):
             )
 
 
+def _age_text(log_age):
+    with np.errstate(over="ignore"):  # of ages that are no logarithms by mistake
+        return f"{np.power(10.0, log_age - 6):.6g} Myr (log age {log_age:.6g})"
+
+
 class IsochroneGrid:
     """
     Isochrones on a grid of ages and metallicities; between the nodes they are interpolated phase by phase.
@@ -266,12 +271,10 @@ class IsochroneGrid:
         )
 
     @staticmethod
-    def _bracket(nodes, value, name, unit):
-        """The two nodes around a value, and the weight of the second."""
+    def _bracket(nodes, value, name, told):
+        """The two nodes around a value, and the weight of the second; ``told`` writes a value for people."""
         if not nodes[0] - TOLERANCE <= value <= nodes[-1] + TOLERANCE:
-            raise ValueError(
-                f"{name} is {value:.6g}{unit}, but the isochrones reach from {nodes[0]:.6g} to {nodes[-1]:.6g}{unit}"
-            )
+            raise ValueError(f"{name} is {told(value)}, but the isochrones reach from {told(nodes[0])} to {told(nodes[-1])}")
         nearest = int(np.argmin(np.abs(nodes - value)))
         if abs(nodes[nearest] - value) <= TOLERANCE:
             return nearest, nearest, 0.0
@@ -299,8 +302,8 @@ class IsochroneGrid:
         ValueError
             Outside the grid.
         """
-        *metals, along_metal = self._bracket(self.metallicities, float(metallicity), "metallicity", " dex")
-        *ages, along_age = self._bracket(self.log_ages, float(log_age), "log_age", " (log10 yr)")
+        *metals, along_metal = self._bracket(self.metallicities, float(metallicity), "metallicity", "{:.6g} dex".format)
+        *ages, along_age = self._bracket(self.log_ages, float(log_age), "age", _age_text)
         metals, ages = self.metallicities[metals], self.log_ages[ages]
         pair = []
         for metal in np.unique(metals):
