@@ -132,6 +132,8 @@ def read_stamps(
             _check_pixel_scale(scale, contract.get("pixel_scale"), user)
     factor = np.float32(1) if unit is None else _zero_point_factors(instrument, contract)
 
+    cut(0, 0)  # a unit that does not convert is refused here and now
+
     def batches():
         for start in range(0, n, batch_size):
             yield np.array(cut(start, start + batch_size) * factor, dtype=np.float32, order="C")

@@ -27,8 +27,9 @@ class Net:
     training = {"samples": 1}
 
     def predict(self, images, positions, draws=200, batch_size=256, device="auto", rng=0, nan="raise", **keywords):
-        call(self)
         xy = images.pixel_positions(positions)
+        if len(xy):  # else it is asked whether it would
+            call(self)
         normals = np.random.default_rng(rng).standard_normal((len(xy), draws, 5))
         unit = np.concatenate([xy / images.shape[::-1], np.full_like(xy, 0.5)], axis=1)
         return ClusterEstimate(self.space.from_unit(np.clip(unit[:, None] + 0.003 * normals[..., :4], 0, 1)), self.space,

@@ -3,10 +3,14 @@
 Candidates and catalogues: sources are found where they are, whatever the tiling; every table has its columns.
 """
 
+import inspect
+import warnings
+
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.nddata import NDData
 from astropy.table import QTable, Table, join
 from astropy.utils.exceptions import AstropyUserWarning
 from fake_net import BANDS, SHAPE, Net, sources_and_pixels, wcs
@@ -14,8 +18,10 @@ from photutils.detection import DAOStarFinder, IRAFStarFinder
 from photutils.segmentation import SourceCatalog, SourceFinder
 from scipy.spatial import cKDTree
 
-from clustercnn.estimate import FLAGS
+from clustercnn import ClusterNet
+from clustercnn.estimate import FLAGS, ClusterEstimate
 from clustercnn.images import MultiBandImage
+from clustercnn.instruments import Instrument
 from clustercnn.survey import PhotutilsFinder, aperture_photometry, detection_image, find_clusters, make_catalog, write_catalog
 from clustercnn.survey.parts import find_parts
 
@@ -51,14 +57,71 @@ def test_detection_image_is_what_find_clusters_looks_at(field):
     assert significance[y, x] == np.nanmax(significance) == table["significance"][0]
 
 
+def holed(images, bands, bad, kind="NaN"):
+    """Images without WCS whose pixels are bad in some bands."""
+    return MultiBandImage({
+        band: NDData(np.where(bad & (band in bands) & (kind == "NaN"), np.nan, images[band].data), unit=UNIT,
+                     mask=bad if band in bands and kind == "mask" else None) for band in images.bands})
+
+
+def around(place, reach):
+    """The pixels of a square."""
+    y, x = np.indices(SHAPE)
+    return np.maximum(abs(x - np.rint(place[0])), abs(y - np.rint(place[1]))) <= reach
+
+
 def test_find_clusters_ignores_bad_pixels(field):
     images, positions = field
-    x, y = np.rint(positions[0]).astype(int)
-    planes = {band: np.array(images[band].data) for band in BANDS}
-    planes["F438W"][y - 8:y + 9, x - 8:x + 9] = np.nan
-    table = find_clusters(MultiBandImage({band: plane * UNIT for band, plane in planes.items()}), threshold=7)
+    table = find_clusters(holed(images, BANDS, around(positions[0], 8)), threshold=7)
     distance, _ = cKDTree(images.pixel_positions(table)).query(positions)
     assert distance[0] > 8 and distance[1:].max() < 0.5
+
+
+@pytest.mark.parametrize("kind", ["NaN", "mask"])
+@pytest.mark.parametrize("reach", [0, 1, 8])
+def test_a_hole_in_a_band_hides_nothing(field, reach, kind):
+    """A cosmic ray or a masked core, amid each of the sources: the other bands have them, once, and at their places."""
+    images, positions = field
+    bad = np.any([around(place, reach) for place in positions], axis=0)
+    table = find_clusters(holed(images, ["F438W"], bad, kind), threshold=12)
+    assert len(table) == len(positions)
+    assert cKDTree(images.pixel_positions(table)).query(positions)[0].max() < 0.2
+
+
+def test_half_of_a_band(field):
+    images, positions = field
+    half = holed(images, ["F814W"], np.indices(SHAPE)[1] >= 210)
+    table = find_clusters(half, threshold=7)
+    assert len(table) == len(positions)
+    assert cKDTree(images.pixel_positions(table)).query(positions)[0].max() < 0.7
+    # there it is as if there were no such band
+    two = detection_image(MultiBandImage({band: images[band] for band in ("F336W", "F438W")}))
+    np.testing.assert_array_equal(detection_image(half)[:, 210:], two[:, 210:])
+    catalog = make_catalog(half, Net(), SourceFinder(n_pixels=5, progress_bar=False))
+    assert cKDTree(images.pixel_positions(catalog)).query(positions[:3])[0].max() < 1
+
+
+def test_a_band_without_a_pixel(field):
+    images, _ = field
+    two = find_clusters(MultiBandImage({band: images[band] for band in ("F336W", "F438W")}), threshold=7)
+    for name in two.colnames:
+        np.testing.assert_array_equal(find_clusters(holed(images, ["F814W"], np.full(SHAPE, True)), threshold=7)[name], two[name])
+
+
+@pytest.mark.parametrize("slope, threshold", [(0, 3.5), (-0.2, 7), (-0.4, 10), (0.4, 10)])
+def test_nothing_lies_along_the_edge_of_a_band(slope, threshold):
+    """Noise, and light that falls away from the edge or rises: no more candidates than where the band is whole."""
+    whole = np.random.default_rng(1).normal(0, 1, (3, 768, 256)) + slope * np.arange(256)
+    half = whole.copy()
+    half[0, :, :128] = np.nan
+    near = []
+    for pixels in (half, whole):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="no candidate")
+            table = find_clusters(MultiBandImage.from_arrays(BANDS, pixels, UNIT), threshold=threshold)
+        near.append(np.sum(abs(table["x_centroid"] - 128) < 20))
+    assert near[0] <= near[1]
+    assert (near[1] > 20) == (slope == 0)
 
 
 def test_find_clusters_in_one_band(field):
@@ -210,6 +273,45 @@ def test_what_is_no_finder(field):
         make_catalog(field[0], Net(), finder="DAOStarFinder")
 
 
+@pytest.mark.parametrize("kind", ["sky", "column", "one"])
+def test_finders_that_answer_with_the_sky(field, kind):
+    images, positions = field
+
+    def on_the_sky(piece):
+        sky = piece.wcs.pixel_to_world(*piece.pixel_positions(find_clusters(piece, threshold=7)).T)
+        return {"sky": sky, "column": QTable({"name": np.full(len(sky), "a"), "place": sky}), "one": sky[0]}[kind]
+
+    whole, tiled = (make_catalog(images, Net(), on_the_sky, tile_shape=shape) for shape in (SHAPE, (150, 500)))
+    if kind == "one":
+        assert len(whole) == 1
+        return
+    assert len(whole) == len(tiled) == len(positions)
+    assert cKDTree(images.pixel_positions(whole)).query(positions)[0].max() < 0.5
+    assert ({"name", "place"} <= set(whole.colnames)) == (kind == "column")
+    np.testing.assert_allclose(images.pixel_positions(tiled), images.pixel_positions(whole), atol=3e-6)
+    with pytest.raises(TypeError, match="finder must return None or a table with x_centroid and y_centroid, or sky coordinates .* no WCS"):
+        make_catalog(MultiBandImage({band: images[band].data * UNIT for band in BANDS}), Net(), lambda piece: whole["sky_centroid"])
+
+
+def test_what_a_finder_must_return(field):
+    for found in (QTable({"x": [1.0], "y": [2.0]}), "nothing"):
+        with pytest.raises(TypeError, match="finder must return None or a table with x_centroid and y_centroid"):
+            make_catalog(field[0], Net(), lambda piece: found)
+
+
+def test_blended_sources_are_told_apart():
+    """Two that share a segment, as they do in a crowded disc; photutils takes scikit-image for this."""
+    y, x = np.mgrid[:128, :128]
+    positions = np.array([(60.0, 64.0), (65.5, 64.0)])
+    light = sum(np.exp(-((x - a) ** 2 + (y - b) ** 2) / 2 / 1.5**2) for a, b in positions)
+    pixels = np.random.default_rng(1).normal(0, 1, (3, 128, 128)) + 100 * light
+    images = MultiBandImage.from_arrays(BANDS, pixels, UNIT)
+    apart, together = (make_catalog(images, Net(), PhotutilsFinder(SourceFinder(n_pixels=5, deblend=deblend, progress_bar=False), threshold=8))
+                       for deblend in (True, False))
+    assert len(together) == 1 and len(apart) == 2
+    assert cKDTree(images.pixel_positions(apart)).query(positions)[0].max() < 0.5
+
+
 def test_a_source_catalog_as_positions(field):
     images, positions = field
     significance = np.nan_to_num(detection_image(images, 5))
@@ -265,6 +367,109 @@ def test_flags(field):
     assert set(catalog["age_shape"]) == {"unimodal"}
     with pytest.raises(TypeError, match="saturation must be a Quantity"):
         make_catalog(images, Net(), positions=places, saturation=70)
+
+
+def saturated(images, place, saturation, **keywords):
+    catalog = make_catalog(images, Net(), positions=[place], saturation=saturation, **keywords)
+    return bool(catalog["flags"][0] & FLAGS["saturated"])
+
+
+def test_saturated_cores_are_saturated_masked_or_not(field):
+    images, positions = field
+    limit = images.cutouts(positions[5], (5, 5))[:, 2].max() * 0.99
+    masked = {band: NDData(images[band].data, unit=UNIT, mask=around(positions[5], 3)) for band in BANDS}
+    assert saturated(MultiBandImage(masked), positions[5], {"F814W": limit})
+    assert not saturated(MultiBandImage(masked), positions[5], {"F814W": 1.1 * limit})
+    assert not saturated(MultiBandImage(masked), positions[5] + 12, {"F814W": limit})
+
+
+def test_saturation_in_electrons_of_an_exposure():
+    """The rule of `ClusterInjector.inject`, in images of any unit."""
+    instrument = Instrument("any", BANDS, pixel_scale=0.04 * u.arcsec / u.pix, exposure=1000 * u.s, n_exposures=4, gain=2 * u.electron / u.adu,
+                            sky=1 * UNIT, passbands={band: f"WFC3_UVIS_{band}" for band in BANDS})
+    pixels = np.zeros((3, 80, 80)) + 0.1
+    pixels[1, 40, 42] = 99  # and 1 of sky: 25,000 electrons in an exposure of 250 s
+    for unit, factor in ((UNIT, 1), (u.electron, 1000), (u.adu, 500)):
+        images = MultiBandImage.from_arrays(BANDS, factor * pixels, unit)
+        for limit, expected in ((24_990 * u.electron, True), (25_010 * u.electron, False), (99.9 * UNIT, True), (100.1 * UNIT, False)):
+            assert saturated(images, (40, 40), limit, instrument=instrument) == expected
+            assert saturated(images, (40, 40), {"F438W": limit}, instrument=instrument) == expected
+            assert not saturated(images, (40, 40), {"F336W": limit}, instrument=instrument)
+    with pytest.raises(u.UnitsError, match=r"saturation must have a unit that converts to 'adu' of the images, or with instrument= be in "
+                       r"electrons of one exposure, such as 70_000 \* u.electron; not 'electron'"):
+        saturated(images, (40, 40), 70_000 * u.electron)
+    with pytest.raises(ValueError, match="saturation must be one positive number"):
+        saturated(images, (40, 40), -1 * u.adu)
+
+
+NO_SEARCH = {
+    "distance": ({"distance": 9 * u.Mpc}, ValueError, "the distance is 9 Mpc"),
+    "draws": ({"draws": 0}, ValueError, "draws and batch_size must be at least 1"),
+    "zero points": ({"zero_point_error": 1 * u.mag}, ValueError, "zero_point_error must be one number from 0 to 0.3 mag"),
+    "device": ({"device": "abacus"}, (RuntimeError, ValueError), "abacus"),
+    "saturation": ({"saturation": 70_000 * u.electron}, u.UnitsError, "saturation must have a unit"),
+    "pixel scale": ({"pixel_scale": 0.1 * u.arcsec / u.pix}, ValueError, "the pixel scale is 0.1 arcsec per pixel"),
+    "instrument": ({"instrument": "HST/WFC3/UVIS/M83"}, TypeError, r'an Instrument, such as Instrument.from_name\("HST/WFC3/UVIS/M83"\), not'),
+}
+
+
+@pytest.mark.parametrize("kind", NO_SEARCH)
+def test_what_cannot_be_inferred_is_not_sought(field, kind):
+    """Hours of search would be lost."""
+    keywords, error, message = NO_SEARCH[kind]
+    images = MultiBandImage({band: field[0][band].data * UNIT for band in BANDS})
+    with pytest.raises(error, match=message):
+        make_catalog(images, ClusterNet.from_pretrained("m83"), never, **keywords)
+
+
+def never(images):
+    raise AssertionError("searched")
+
+
+def test_nor_in_other_bands_or_for_no_network(field):
+    images, _ = field
+    with pytest.raises(ValueError, match="images lack the bands"), pytest.warns(AstropyUserWarning, match="images lack the bands"):
+        make_catalog(MultiBandImage({"F555W": images["F438W"]}), ClusterNet.from_pretrained("m83"), never)
+    counts = MultiBandImage({band: images[band].data * u.adu for band in BANDS})
+    with pytest.raises(ValueError, match="pixels in 'adu' turn into other units only with an exposure"):
+        make_catalog(counts, ClusterNet.from_pretrained("m83"), never)
+    with pytest.raises(TypeError, match=r'net must be a ClusterNet, such as ClusterNet.from_pretrained\("m83"\), not \'m83\''):
+        make_catalog(images, "m83", never)
+
+    class Silent(Net):
+        def predict(self, images, positions, **keywords):
+            estimate = super().predict(images, positions, **keywords)
+            return ClusterEstimate(estimate.draws, estimate.space)
+
+    with pytest.raises(TypeError, match="net.predict must give a ClusterEstimate with visibility, p_cluster"):
+        make_catalog(images, Silent(), never)
+
+
+def test_the_least_that_a_network_does(field):
+    """What the documentation of make_catalog asks for is enough."""
+    images, positions = field
+
+    class Least:
+        contract = {"stamp_shape": (64, 64)}
+
+        def predict(self, images, positions, *, draws, batch_size, device, rng, nan, instrument, pixel_scale, distance, zero_point_error):
+            return Net().predict(images, positions, draws, rng=rng)
+
+    assert len(make_catalog(images, Least(), positions=positions)) == len(positions)
+    asked = inspect.getdoc(make_catalog).partition("Of another object are asked:")[2].partition("finder : ")[0]
+    keywords = [name for name, parameter in inspect.signature(Least.predict).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    assert all(f"{name}=" in asked for name in keywords)
+    assert all(f"``{name}``" in asked for name in ("p_cluster", "visibility", "half_light_radius", "contract", "stamp_shape"))
+
+
+@pytest.mark.parametrize("function", [find_clusters, detection_image, PhotutilsFinder(DAOStarFinder(threshold=7, fwhm=3)),
+                                      lambda images: make_catalog(images, Net()), lambda images: aperture_photometry(images, [(50, 50)])])
+def test_images_are_read(field, function):
+    images, _ = field
+    plain = {band: images[band] for band in BANDS}
+    assert len(function(plain)) == len(function(images)) > 0
+    with pytest.raises(TypeError, match=r"images must be a MultiBandImage, such as MultiBandImage.read\(.*, not a ndarray"):
+        function(np.zeros((3, 100, 100)))
 
 
 def test_second_peaks_belong_to_the_main_one():

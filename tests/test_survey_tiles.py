@@ -61,13 +61,15 @@ def test_tiling_does_not_show(paths, expected, tile_shape):
 
 
 def test_tiling_does_not_show_beside_bad_pixels():
-    """A masked corner, one that differs from band to band, and dead columns, in front of a steep gradient."""
+    """A masked corner, those of single bands, dead columns, and pixels that cosmic rays hit, in front of a steep gradient."""
     y, x = np.mgrid[:SHAPE[0], :SHAPE[1]]
     rng = np.random.default_rng(5)
     pixels = rng.normal(0, 0.05, (3, *SHAPE)) + 0.01 * x + rng.gamma(0.02, 2.0, (3, *SHAPE))
     pixels[:, x + y < 260] = np.nan
     pixels[1, x - y > 300] = np.nan
+    pixels[2, : SHAPE[0] // 2, 150:] = np.nan
     pixels[:, :, 330:333] = np.nan
+    pixels[rng.random(pixels.shape) < 1e-3] = np.nan
     images = MultiBandImage.from_arrays(BANDS, pixels, UNIT)
     whole, tiled = (make_catalog(images, Net(), finder, tile_shape=shape, draws=10) for shape in (SHAPE, (100, 70)))
     assert len(whole) > 256  # more than one chunk

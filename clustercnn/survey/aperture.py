@@ -7,6 +7,8 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
+from .detection import as_images
+
 __all__ = ["aperture_photometry"]
 
 # Pixels, as for clusters on images of 0.04 arcsec (Chandar et al. 2010, ApJ 719, 966): the concentration index is the difference of the
@@ -22,8 +24,8 @@ def aperture_photometry(images, positions, instrument=None, zero_points=None):
 
     Parameters
     ----------
-    images : `~clustercnn.images.MultiBandImage`
-        All bands are measured.
+    images : `~clustercnn.images.MultiBandImage` or dict
+        The images, or what `~clustercnn.images.MultiBandImage.read` takes. All bands are measured.
     positions : array_like, `~astropy.coordinates.SkyCoord` or `~astropy.table.Table`
         Where the sources are; see `~clustercnn.images.MultiBandImage.pixel_positions`.
     instrument : `~clustercnn.instruments.Instrument`, optional
@@ -52,6 +54,7 @@ def aperture_photometry(images, positions, instrument=None, zero_points=None):
     """
     from photutils.aperture import CircularAnnulus, CircularAperture
 
+    images = as_images(images)
     xy = images.pixel_positions(positions)
     stamps = images.cutouts(xy, SHAPE, unit=None, instrument=instrument, nan="mask").value
     small, large = np.full((2, len(xy), len(images)), np.nan)

@@ -4,7 +4,9 @@ Candidates: compact to extended sources on a crowded galaxy disc, found with pho
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from astropy.table import QTable
@@ -16,6 +18,9 @@ __all__ = ["PhotutilsFinder", "detection_image", "find_clusters"]
 
 # what comes along of a segment: its label would depend on the tile
 SEGMENT_COLUMNS = ["x_centroid", "y_centroid", "area", "semimajor_axis", "semiminor_axis", "orientation", "max_value"]
+# A band counts in full where its filter sees as much as that of the band that sees most, and not at all where it sees less than this share of
+# it: beside a hole of its own it sees one side, and light that falls away from the hole passes for a source. A step would make sources, too.
+LEAST_SEEN = 0.9
 
 
 def find_clusters(images, threshold=10.0, fwhm=(2.5, 5.0, 10.0), box_size=64):
@@ -27,10 +32,14 @@ def find_clusters(images, threshold=10.0, fwhm=(2.5, 5.0, 10.0), box_size=64):
     bands are then added in squares, as in chi-square detection (Szalay et al. 1999), with negative pixels left out.  Peaks
     of the widths are merged: the more significant one wins.
 
+    Where some bands are masked or not finite the others are added. A band counts less around such a hole, out to about twice ``fwhm``,
+    and not at all in its middle, unless it is as small as a pixel or two: then the filter sees enough around it.
+
     Parameters
     ----------
-    images : `~clustercnn.images.MultiBandImage`
-        All bands are used; pixels that are masked, not finite or not exposed (0 in all bands) are ignored.
+    images : `~clustercnn.images.MultiBandImage` or dict
+        The images, or what `~clustercnn.images.MultiBandImage.read` takes. All bands are used; pixels that are masked or not finite in
+        all bands, or not exposed (0 in all bands), are ignored.
     threshold : float
         Least significance: root of the summed squares of the bands' signal-to-noise ratios.
     fwhm : sequence of float
@@ -62,7 +71,7 @@ def find_clusters(images, threshold=10.0, fwhm=(2.5, 5.0, 10.0), box_size=64):
     """
     from astropy.utils.exceptions import AstropyUserWarning
 
-    pixels = images.to_array(nan="mask")
+    pixels = as_images(images).to_array(nan="mask")
     found = [_peaks(pixels, width, threshold, box_size) for width in fwhm]
     x, y, significance, width = np.concatenate(found, axis=1)
     order = _merged(x, y, significance, width)
@@ -81,8 +90,9 @@ def detection_image(images, fwhm=2.5, box_size=64):
 
     Parameters
     ----------
-    images : `~clustercnn.images.MultiBandImage`
-        All bands are used.
+    images : `~clustercnn.images.MultiBandImage` or dict
+        The images, or what `~clustercnn.images.MultiBandImage.read` takes. At each pixel those bands are used that are known there, as in
+        `find_clusters`.
     fwhm : float
         Width of the filter in pixels.
     box_size : int
@@ -91,8 +101,8 @@ def detection_image(images, fwhm=2.5, box_size=64):
     Returns
     -------
     significance : `~numpy.ndarray`
-        Signal-to-noise ratio, shape (ny, nx); NaN where a band is masked or not finite and, as the filter sees half there, at the
-        edges of the image, ``fwhm`` wide.
+        Signal-to-noise ratio, shape (ny, nx); NaN where all bands are masked or not finite and, as the filter sees half there, at
+        the edges of the image, ``fwhm`` wide.
 
     Examples
     --------
@@ -106,7 +116,7 @@ def detection_image(images, fwhm=2.5, box_size=64):
     >>> print(np.nanmedian(significance).round(), *np.unravel_index(np.nanargmax(significance), (96, 96)))
     0.0 50 40
     """
-    significance, mask = _significance(images.to_array(nan="mask"), fwhm, box_size)
+    significance, mask = _significance(as_images(images).to_array(nan="mask"), fwhm, box_size)
     inside = np.zeros_like(mask)
     border = int(np.ceil(fwhm))
     inside[border:-border, border:-border] = True
@@ -151,6 +161,7 @@ class PhotutilsFinder:
         """Candidates as the finder's table, or None, as photutils has it, where there are none."""
         from photutils.segmentation import SourceCatalog, SourceFinder
 
+        images = as_images(images)
         if self.bands is not None:
             images = MultiBandImage({band: images[band] for band in self.bands})
         significance = detection_image(images, self.fwhm)
@@ -160,6 +171,16 @@ class PhotutilsFinder:
             return self.finder(significance, mask=mask)
         segments = self.finder(significance, self.threshold, mask=mask)
         return None if segments is None else SourceCatalog(significance, segments, mask=mask).to_table(columns=SEGMENT_COLUMNS)
+
+
+def as_images(images):
+    """A `~clustercnn.images.MultiBandImage` of what it reads, or as it is."""
+    if isinstance(images, MultiBandImage):
+        return images
+    if not isinstance(images, (Mapping, str, Path)):
+        raise TypeError('images must be a MultiBandImage, such as MultiBandImage.read({"F438W": "f438w_drz.fits"}), or what it reads, not a '
+                        f"{type(images).__name__}")
+    return MultiBandImage.read(images)
 
 
 def as_finder(finder):
@@ -194,14 +215,24 @@ def _peaks(pixels, width, threshold, box_size):
 
 
 def _significance(pixels, width, box_size):
-    """Root of the chi-square sum of (band, ny, nx) filtered at a width, finite everywhere, and the mask of its bad pixels."""
+    """Root of the chi-square sum of (band, ny, nx) filtered at a width, finite everywhere, and the mask of pixels bad in all bands."""
     sigma = width / 2.3548
-    mask = np.isnan(pixels).any(axis=0)
+    good = ~np.isnan(pixels)
     squares = np.zeros(pixels.shape[1:], dtype=np.float32)
-    for plane in pixels:
+    for plane, known, weight in zip(pixels, good, _weights(good, 2 * sigma)):
         filtered = _smooth(plane, sigma) - _smooth(plane, 2 * sigma)
-        squares += np.clip(filtered / _scatter(np.where(mask, np.nan, filtered), box_size), 0, None) ** 2
-    return np.sqrt(squares), mask
+        scatter = _scatter(np.where(known & (weight > 0), filtered, np.nan), box_size)
+        squares += weight * np.clip(filtered / scatter, 0, None) ** 2
+    return np.sqrt(squares), ~good.any(axis=0)
+
+
+def _weights(good, sigma):
+    """By how much each band counts, shape (band, ny, nx): all of them beside holes that all have, where no band knows more."""
+    if (good == good[0]).all():
+        return np.broadcast_to(np.float32(1), good.shape)
+    seen = np.stack([gaussian_filter(plane.astype(np.float32), sigma) for plane in good])
+    seen /= np.maximum(seen.max(axis=0), np.finfo(np.float32).tiny)
+    return np.clip((seen - LEAST_SEEN) / (1 - LEAST_SEEN), 0, 1)
 
 
 def _smooth(plane, sigma):

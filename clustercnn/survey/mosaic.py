@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.nddata import NDData
 from astropy.table import QTable, hstack, vstack
 from astropy.utils.exceptions import AstropyUserWarning
 
@@ -19,10 +20,12 @@ from clustercnn import __version__
 from clustercnn.estimate import FLAGS
 from clustercnn.files import whole_file
 from clustercnn.images import MultiBandImage
+from clustercnn.instruments import Instrument
+from clustercnn.parameters import positive_quantity
 from clustercnn.seeds import seed_sequence
 
 from .aperture import aperture_photometry
-from .detection import as_finder
+from .detection import as_finder, as_images
 from .parts import find_parts
 from .tasks import open_checkpoint, tables_of
 
@@ -37,6 +40,7 @@ STEP = 2.0**-20
 # Sources that are inferred at once, with random numbers of their own; those of a source must not depend on the tiling.
 CHUNK = 256
 CORE = 4  # pixels around a source in which saturation counts
+RATE = u.electron / u.s
 
 
 def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 2048), client=None, *, draws=200, batch_size=256,
@@ -54,12 +58,17 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     images : `~clustercnn.images.MultiBandImage` or dict
         The mosaic, or band -> FITS path and what else the class takes. FITS paths are memory-mapped, dask and zarr arrays read piece
         by piece.
-    net : `~clustercnn.network.ClusterNet`
-        What infers: anything with ``predict(images, positions, ...)`` and ``contract``.
+    net : `~clustercnn.network.ClusterNet` or alike
+        What infers. Of another object are asked: ``predict(images, positions, draws=, batch_size=, device=, rng=, nan=, instrument=,
+        pixel_scale=, distance=, zero_point_error=)``, which gives a `~clustercnn.estimate.ClusterEstimate` with ``p_cluster`` and
+        ``visibility``, of no rows where there are no positions, and whose parameters include ``half_light_radius`` (arcsec); and
+        ``contract``, a dict with ``stamp_shape`` (ny, nx) and, where known, ``bands``, ``pixel_scale`` (arcsec) and ``zero_points``
+        (band -> magnitude of 1 electron/s).
     finder : callable or finder of photutils, optional
-        ``finder(images) -> table`` with ``x_centroid`` and ``y_centroid``; default `~clustercnn.survey.find_clusters`. Its other
-        columns come along, but those of the names below, and an ``id``, which is of the tile. A finder of photutils, such as
-        `~photutils.detection.DAOStarFinder` or `~photutils.segmentation.SourceFinder`, is wrapped in a `PhotutilsFinder`.
+        ``finder(images) -> table`` with ``x_centroid`` and ``y_centroid``, or sky coordinates where the images have a WCS; None where
+        there is nothing. Default `~clustercnn.survey.find_clusters`. Its other columns come along, but those of the names below, and
+        an ``id``, which is of the tile. A finder of photutils, such as `~photutils.detection.DAOStarFinder` or
+        `~photutils.segmentation.SourceFinder`, is wrapped in a `PhotutilsFinder`.
     positions : optional
         Sources to use instead of candidates, of any kind that `~clustercnn.images.MultiBandImage.pixel_positions` takes; they keep
         their order, and a table its ``id`` and all columns but those of the names below.
@@ -69,11 +78,13 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
         Its workers do the work. Images from FITS paths are mapped by each worker, and must be there under the same path; dask and zarr
         arrays are read by the workers too; plain arrays are sent to each.
     draws, batch_size, device, rng, instrument, pixel_scale, distance, zero_point_error
-        See `clustercnn.network.ClusterNet.predict`. Pixels that are masked, not finite or not exposed (0 in all bands) count as
-        unknown, as with its ``nan="mask"``.
+        See `clustercnn.network.ClusterNet.predict`; what it refuses is refused before the search begins. Pixels that are masked, not
+        finite or not exposed (0 in all bands) count as unknown, as with its ``nan="mask"``.
     saturation : `~astropy.units.Quantity` or dict, optional
         From where on a pixel is saturated, in the unit of the images or one that converts to it; one for all bands, or band -> limit.
-        Sources with such a pixel within 4 pixels are flagged.
+        With ``instrument`` limits in electrons are those of one exposure, and they and electron/s include its sky, as in
+        `clustercnn.simulation.ClusterInjector.inject`. Sources with such a pixel within 4 pixels are flagged; it may be masked, as
+        long as its value is there.
     checkpoint : str or `~pathlib.Path`, optional
         Folder in which finished tiles and chunks are kept. The same call with the same folder goes on where an interrupted one stopped.
         Other pixels (all are read once to tell), weights and settings are refused; a ``finder`` is known by its name or ``repr`` alone.
@@ -104,6 +115,10 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
 
     Raises
     ------
+    TypeError
+        If ``images``, ``net``, ``instrument``, ``finder`` or what it returns, or a limit of ``saturation`` is something else.
+    `~astropy.units.UnitsError`
+        If the unit of a limit does not convert.
     ValueError
         For positions that do not lie on the image, an ``id`` that is no whole number from 1 on or comes twice, a ``checkpoint`` of
         another run, and what the network's ``predict`` raises.
@@ -116,21 +131,25 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     >>> catalog = make_catalog(images, ClusterNet.from_pretrained("m83"), checkpoint="m83.tiles")  # doctest: +SKIP
     >>> clusters = catalog[(catalog["p_cluster"] > 0.99) & (catalog["part_of"] == 0)]  # doctest: +SKIP
     """
-    if not isinstance(images, MultiBandImage):
-        images = MultiBandImage.read(images)
+    images = as_images(images)
+    if not (hasattr(net, "predict") and hasattr(net, "contract")):
+        raise TypeError(f'net must be a ClusterNet, such as ClusterNet.from_pretrained("m83"), not {net!r}')
+    if not (instrument is None or isinstance(instrument, Instrument)):
+        raise TypeError(f'instrument must be an Instrument, such as Instrument.from_name("HST/WFC3/UVIS/M83"), not {instrument!r}')
     if missing := [band for band in net.contract.get("bands", ()) if band not in images]:
         warnings.warn(f"the images lack the bands {missing} of the network, which counts them as unknown", AstropyUserWarning)
     finder = as_finder(finder)
     seed = seed_sequence(rng)
     options = {"draws": draws, "batch_size": batch_size, "device": device, "instrument": instrument, "pixel_scale": pixel_scale,
                "distance": distance, "zero_point_error": zero_point_error}
-    limits = _limits(saturation, images)
+    limits = _limits(saturation, images, instrument)
     if positions is None:
         tiles = _tiles(images.shape, tile_shape)
         sought = {"finder": _name(finder), "tile_shape": [int(n) for n in tile_shape]}
     else:
         candidates = _listed(images, positions)
         sought = {"positions": _hash(_xy(candidates))}
+    _check(images, net, options if client is None else options | {"device": "auto"}, limits, seed)  # workers may have other devices
     folder = None
     if checkpoint is not None:
         folder = open_checkpoint(checkpoint, sought | {
@@ -222,15 +241,20 @@ def _listed(images, positions):
         first = np.flatnonzero(outside)[0]
         raise ValueError(f"positions must lie on the image of {nx} x {ny} pixels; {outside.sum()} do not, such as number "
                          f"{first} at {tuple(np.round(xy[first], 1).tolist())}")
-    if hasattr(positions, "to_table") and not isinstance(positions, SkyCoord):  # SourceCatalog of photutils
-        positions = positions.to_table()
-    table = QTable(positions, copy=True) if hasattr(positions, "colnames") else QTable()
+    table = _columns(positions)
     table["x_centroid"], table["y_centroid"] = xy.T
     if "id" in table.colnames:
         ids = np.ma.asarray(table["id"])
         if ids.dtype.kind not in "iu" or ids.mask.any() or len(set(ids.tolist())) < len(ids) or (ids < 1).any():
             raise ValueError("the id of positions must be different whole numbers from 1 on; rename or remove the column")
     return table
+
+
+def _columns(positions):
+    """A table, to be changed at will, of the columns that positions of any kind bring along."""
+    if hasattr(positions, "to_table") and not isinstance(positions, SkyCoord):  # SourceCatalog of photutils
+        positions = positions.to_table()
+    return QTable(positions, copy=True) if hasattr(positions, "colnames") else QTable()
 
 
 def _tiles(shape, tile_shape):
@@ -254,8 +278,13 @@ def _find_in_tile(tile, images, finder):
         found = finder(piece)
     if found is None:  # photutils' nothing
         return QTable({"x_centroid": np.empty(0), "y_centroid": np.empty(0)})
-    xy = np.round(images.pixel_positions(found) / STEP) * STEP + [left, bottom]
-    table = QTable(found)
+    try:
+        xy = piece.pixel_positions(found)
+    except (TypeError, ValueError) as error:
+        raise TypeError("finder must return None or a table with x_centroid and y_centroid, or sky coordinates where the images have a WCS: "
+                        f"{error}") from error
+    xy = np.round(xy / STEP) * STEP + [left, bottom]
+    table = _columns(found)
     table.remove_columns([name for name in ("id", "label", "xcentroid", "ycentroid") if name in table.colnames])
     table["x_centroid"], table["y_centroid"] = xy.T
     table.meta.clear()
@@ -272,6 +301,13 @@ def _joined(tables):
 
 
 # ---------------------------------------------------------------------------------------------------------------- answers
+
+
+def _check(images, net, options, limits, seed):
+    """Infer nothing: what the network refuses, and what its answers lack, shall show before hours of search."""
+    answer = _infer((np.empty((0, 2)), seed), images, net, options, limits)
+    if missing := [name for name in ("half_light_radius", "visibility", "p_cluster") if name not in answer.colnames]:
+        raise TypeError(f"net.predict must give a ClusterEstimate with {', '.join(missing)}")
 
 
 def _infer(chunk, images, net, options, limits):
@@ -308,27 +344,37 @@ def _over_the_edge(images, xy, net):
     return ((origins < 0) | (origins + shape[::-1] > np.array(images.shape[::-1]))).any(axis=1)
 
 
-def _limits(saturation, images):
+def _limits(saturation, images, instrument):
     """Band -> limit in the unit of the images."""
     if saturation is None:
         return {}
     limits = saturation if isinstance(saturation, dict) else dict.fromkeys(images.bands, saturation)
-    for band, limit in limits.items():
-        if band not in images.bands:
-            raise ValueError(f"saturation has a limit for {band}, but the images have the bands {images.bands}")
-        if not isinstance(limit, u.Quantity):
-            raise TypeError(f"saturation must be a Quantity such as 70 * u.electron / u.s, not {limit!r}")
-    return {band: float(limit.to_value(images.unit)) for band, limit in limits.items()}
+    if unknown := [band for band in limits if band not in images.bands]:
+        raise ValueError(f"saturation has a limit for {unknown[0]}, but the images have the bands {images.bands}")
+    return {band: _limit(limit, band, images, instrument) for band, limit in limits.items()}
+
+
+def _limit(limit, band, images, instrument):
+    """The least value of a saturated pixel, in the unit of the images."""
+    if isinstance(limit, u.Quantity) and instrument is not None and band in instrument.bands:
+        if limit.unit.is_equivalent(u.electron):
+            limit = limit / (instrument.exposure(band) / instrument.n_exposures(band))
+        if limit.unit.is_equivalent(RATE):  # of the detector, which sees the sky that the images lack
+            limit = (limit - instrument.sky(band)).to_value(RATE) / images.conversion(band, RATE, instrument) * images.unit
+    try:
+        return float(positive_quantity(limit, images.unit, "saturation").value)
+    except u.UnitsError:
+        raise u.UnitsError(f"saturation must have a unit that converts to '{images.unit}' of the images, or with instrument= be in electrons of "
+                           f"one exposure, such as 70_000 * u.electron; not '{limit.unit}'") from None
 
 
 def _saturated(images, xy, limits):
-    """Whether a pixel within 4 pixels of a source is at its limit or above."""
+    """Whether a pixel within 4 pixels of a source is at its limit or above, masked or not: saturated cores often are."""
     if not limits:
         return np.zeros(len(xy), dtype=bool)
-    shape = 2 * CORE + 1, 2 * CORE + 1
-    stamps = images.cutouts(xy, shape, unit=None, nan="mask").value
-    most = np.array([limits.get(band, np.inf) for band in images.bands])
-    return (stamps >= most[:, None, None]).any(axis=(1, 2, 3))
+    bare = MultiBandImage({band: NDData(images[band].data, unit=images.unit) for band in limits})
+    stamps = bare.cutouts(xy, (2 * CORE + 1, 2 * CORE + 1), unit=None, nan="mask").value
+    return (stamps >= np.array(list(limits.values()))[:, None, None]).any(axis=(1, 2, 3))
 
 
 def _arcsec_per_pixel(images, pixel_scale, net):
