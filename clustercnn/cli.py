@@ -416,7 +416,8 @@ def _fresh_calibration(net, samples, seed, device, psf=None, background=None):
     # the training may have had the same seed, but not this sequence
     fields, mocks = np.random.SeedSequence([seed, CALIBRATION]).spawn(2)
     if background is None:
-        background = BackgroundFields.discs(instrument, n_fields=16, rng=fields, distance=distance, psf=psf)
+        n_fields = min(max(16, samples // 5000), 64)  # drawing one takes a second or more
+        background = BackgroundFields.discs(instrument, n_fields=n_fields, rng=fields, distance=distance, psf=psf)
     # equal odds, as the class probability promises them
     stream = MockStream(net.space, instrument, psf=psf, background=background, distance=distance, rng=mocks, positive_fraction=0.5,
                         negatives=contract.get("negatives"), depth_scatter=contract.get("depth_scatter", 0.0),

@@ -23,7 +23,7 @@ BEYOND = 2.0  # standard errors: a temperature nearer to 1 stays 1
 COLDEST, HOTTEST = 0.2, 5.0
 CHECKED = 10_000  # mocks at most that fit nothing
 MEASURED = 50_000  # mocks at most, those included, that are looked at whole; further ones only teach
-EPOCHS, STEP, LEARNING_RATE = 6, 256, 5e-4  # of the last lesson: passes, clusters a step, and the highest rate
+EPOCHS, STEP, LEARNING_RATE = 9, 256, 1e-3  # of the last lesson: passes, clusters a step, and the highest rate
 
 
 def calibrate_module(module, space, stream, samples, first, device, progress):
