@@ -8,7 +8,7 @@ Networks of several designs at equal mocks: each trained once on the same fixed 
 
 Each run trains every design (or those of ``--designs``) on that many mocks, with a learning rate that goes to zero at the end, and adds rows to
 ``results/compare_networks.ecsv``; a design that has its row is not trained again, so that an interrupted run goes on. ``--draw`` makes the
-learning curves of the docs from all rows: several numbers of mocks are several trainings, not stages of one. The mocks are written once
+learning curves and the table of the docs from all rows: several numbers of mocks are several trainings, not stages of one. The mocks are written once
 and kept (7 GB for 150,000). One seed each: differences of a few hundredths of a nat mean nothing.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units as u
-from astropy.table import QTable, vstack
+from astropy.table import QTable, Table, vstack
 from machine import describe_machine
 from score_network import score
 
@@ -82,14 +82,32 @@ def add(new):
         table.write(partial)
 
 
+def shown(table):
+    """The results as the manual shows them."""
+    page = Table({"design": table["design"], "mocks": [f"{n:,}" for n in table["samples"]]})
+    page["NLL"] = [f"{value:.2f}" for value in table["nll"]]
+    for title, key, form in (("scatter", "scatter", ".2f"), ("bias", "bias", "+.2f"), ("68 % hold", "coverage_68", ".2f")):
+        columns = [table[f"{key}_{name}"] for name in ("age", "a_v", "mass", "half_light_radius")]
+        page[title] = [", ".join(format(value, form) for value in values) for values in zip(*columns)]
+    page["AUC"] = [f"{value:.3f}" for value in table["auc"]]
+    page["stamps/s"] = [f"{value:.0f}" for value in table["stamps_per_second"]]
+    page["minutes"] = [f"{value:.0f}" for value in table["minutes"]]
+    page["parameters"] = [f"{value / 1e6:.1f} M" for value in table["parameters"]]
+    return page
+
+
 def draw():
-    """NLL against mocks seen, a line for each design."""
+    """NLL against mocks seen, a line for each design; and the table."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
     table = QTable.read(RESULTS)
+    order = list(DESIGNS)
+    table = table[sorted(range(len(table)), key=lambda i: (table["samples"][i], order.index(table["design"][i])))]
+    with whole_file(RESULTS.with_suffix(".rst")) as partial:
+        shown(table).write(partial, format="ascii.rst")
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for name in DESIGNS:
         rows = table[table["design"] == name]

@@ -5,13 +5,15 @@ Is the posterior honest? Coverage overall and in bins of estimated age and visib
     python benchmarks/validation/calibration_bins.py
 
 Bins are of estimated values, since those of true ones are not calibrated even for a perfect posterior. Writes
-calibration_bins.ecsv (every bin), calibration.ecsv (overall) and calibration.png.
+calibration_bins.ecsv (every bin), calibration.ecsv (overall), calibration_steps.ecsv (ages against the steps of the isochrones) and
+calibration.png.
 """
 
 import numpy as np
 from common import ACCENT, GREY, INK, PLOTTED, TITLES, arguments, network, pyplot, reference, save, write
 
 from clustercnn.calibration import calibration_error, coverage, rank_histogram, reliability, tarp
+from clustercnn.stellar import IsochroneGrid
 
 AGES = np.arange(6.5, 10.51, 0.5)  # log yr
 VISIBILITIES = 0, 5, 10, 20, 50, np.inf
@@ -31,6 +33,24 @@ def rows_of(found):
                 for row in coverage(found.estimate[here], {name: value[here] for name, value in values.items()}):
                     rows.append(where | {"n": int(here.sum()), "parameter": str(row["parameter"])}
                                 | {key: float(row[key]) for key in ("level", "coverage", "deviation")})
+    return rows
+
+
+def rows_of_steps(found):
+    """How often the 68 % interval of the age of bright clusters holds the truth, for true ages near an isochrone and between two."""
+    nodes, true, estimated = IsochroneGrid.default().log_ages, found.true("age"), found.quantile("age")
+    gap = np.abs(true[:, None] - nodes).min(axis=1)
+    near = gap < np.diff(nodes).mean() / 4
+    low, high = found.quantile("age", 0.16), found.quantile("age", 0.84)
+    inside, rows = (low < true) & (true < high), []
+    for start, stop in zip(AGES, AGES[1:]):
+        here = (estimated >= start) & (estimated < stop) & (found.estimate.visibility.value >= VISIBILITIES[-2])
+        if here.sum() > LEAST:
+            row = {"log age": f"{start:g} to {stop:g}", "number": int(here.sum()), "half width [dex]": np.median((high - low)[here]) / 2}
+            for name, side in (("held near an isochrone", near), ("held between two", ~near)):
+                share, n = inside[here & side].mean(), (here & side).sum()
+                row[name] = f"{share:.3f} ± {np.sqrt(0.68 * 0.32 / n):.3f}"
+            rows.append(row)
     return rows
 
 
@@ -95,6 +115,7 @@ def main():
             for row in worst]
     write("calibration_bins", rows, "The bins that are furthest off:" if rows else "No bin has enough clusters.", page)
     write("calibration", overall, note)
+    write("calibration_steps", rows_of_steps(found), f"Clusters of an estimated visibility of {VISIBILITIES[-2]} and more:")
     draw(found, rows, p, label)
 
 
