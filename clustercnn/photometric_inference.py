@@ -250,7 +250,7 @@ class StochasticMagnitudes:
             raise ValueError(f"samples and effective must be at least 1, not {samples} and {effective}")
         self.distance = positive_quantity(distance, u.Mpc, "distance")
         self.least_width = positive_quantity(least_width, u.mag, "least_width")
-        tables = StarTables(passbands, metallicity, isochrones, imf)
+        tables = StarTables(passbands, metallicity, isochrones, imf, midpoints=True)
         tables.check_ages(self.space["age"])
         dust = band_extinction(passbands, r_v, extinction_law)
         rng = np.random.default_rng(rng)

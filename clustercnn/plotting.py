@@ -8,6 +8,7 @@ picture is asked for, never before.
 
 import numpy as np
 from astropy import units as u
+from astropy.table import QTable
 
 __all__ = [
     "color_image",
@@ -173,9 +174,9 @@ def plot_recovery(truth, inferred, names=("age", "a_v", "mass", "half_light_radi
     ----------
     truth : `~astropy.table.QTable`
         A column with a unit for each name.
-    inferred : `~astropy.table.QTable`
-        The same sources in the same order: for each name the columns ``name``, ``name_lo``, ``name_hi``.  A column
-        ``visibility`` colours the points.
+    inferred : `~clustercnn.estimate.ClusterEstimate` or `~astropy.table.QTable`
+        The same sources in the same order: an estimate, or a table with the columns ``name``, ``name_lo``, ``name_hi`` for each name.
+        The visibility, if there is one, colours the points.
     names : tuple of str
         What to show.
     axes : sequence of `~matplotlib.axes.Axes`, optional
@@ -186,6 +187,9 @@ def plot_recovery(truth, inferred, names=("age", "a_v", "mass", "half_light_radi
     axes : `~numpy.ndarray` of `~matplotlib.axes.Axes`
         One for each name.
     """
+    if hasattr(inferred, "to_table"):
+        inferred = inferred.to_table()
+    truth, inferred = (QTable(table, copy=False) for table in (truth, inferred))  # in plain tables units stand beside the numbers
     if len(truth) != len(inferred):
         raise ValueError(f"truth and inferred must have one row per source each, not {len(truth)} and {len(inferred)}")
     if axes is None:
@@ -425,7 +429,7 @@ def plot_posterior(estimate, i, truth=None, figure=None):
 
 def _plot_marginal(estimate, i, name, truth, ax):
     samples, parameter, edges = _parameter(estimate, i, name)
-    low, middle, high = parameter.from_coordinate(np.percentile(samples, [16, 50, 84])).value
+    low, middle, high = parameter.from_coordinate(np.quantile(samples, [0.16, 0.5, 0.84], method="weibull")).value
     ax.stairs(_density(samples[:, None], np.array([parameter.bounds])), edges, fill=True, color=_INK, alpha=0.35)
     ax.axvline(middle, color=_INK, lw=1.2)
     ax.axvspan(low, high, color=_INK, alpha=0.15, lw=0)

@@ -6,7 +6,7 @@ Pictures: what is drawn is where it belongs, says its units, and survives awkwar
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.table import QTable
+from astropy.table import QTable, Table
 
 from clustercnn import plotting
 from clustercnn.estimate import ClusterEstimate
@@ -92,6 +92,14 @@ def test_plot_recovery(estimate):
     assert [ax.get_xscale() for ax in axes] == ["log", "linear", "log", "log"]
     assert "dex" in axes[0].texts[0].get_text() and "mag" in axes[1].texts[0].get_text()
     axes[0].figure.canvas.draw()
+
+
+def test_plot_recovery_of_an_estimate(estimate):
+    """And of a plain table of the truth, whose units stand beside the numbers."""
+    truth = QTable({name: estimate.quantile(name, 0.3) for name in estimate.space.names})
+    one, two = plotting.plot_recovery(truth, estimate.to_table()), plotting.plot_recovery(Table(truth), estimate)
+    for first, second in zip(one, two):
+        np.testing.assert_array_equal(first.collections[1].get_offsets(), second.collections[1].get_offsets())
 
 
 def test_plot_recovery_counts_the_rows(estimate):

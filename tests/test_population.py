@@ -189,6 +189,18 @@ def test_nearest_age(tables):
         assert tables.log_ages[tables.nearest_age(log_age)] == pytest.approx(nearest)
 
 
+def test_ages_between_the_isochrones(tables):
+    """Twice as many steps, the old ones among them; the light in between is that of the interpolated isochrone."""
+    fine = StarTables(PASSBANDS, midpoints=True)
+    assert len(fine.log_ages) == 141 and fine.reach == tables.reach
+    np.testing.assert_array_equal(fine.log_ages[::2], tables.log_ages)
+    np.testing.assert_array_equal(fine.luminosity[::2], tables.luminosity)
+    assert fine.log_ages[fine.nearest_age(8.02)] == pytest.approx(8.025)
+    for age in (25, 61, 99):
+        ssp = GRID.ssp_magnitudes(10 ** fine.log_ages[age] * u.yr, 0.0, "kroupa", PASSBANDS).to_value(u.mag)
+        np.testing.assert_allclose(-2.5 * np.log10(fine.mean_luminosity(age)), ssp, atol=0.006)
+
+
 def test_draws_follow_the_generator(tables):
     def light(seed):
         return drawn_light(tables, 8.0, 1e4, 3, np.random.default_rng(seed), 100)[0]

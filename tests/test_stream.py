@@ -321,7 +321,7 @@ def test_clusters_of_another_population():
     """The keywords reach the stars: the light of the tables is that of the population asked for."""
     settings = {"metallicity": IsochroneGrid.default().metallicities[-1], "imf": "salpeter", "profiles": [get_profile("plummer")]}
     stream = make_stream(background=dark(24, 24), **settings)
-    expected = StarTables(M83.passbands, settings["metallicity"], imf="salpeter")
+    expected = StarTables(M83.passbands, settings["metallicity"], imf="salpeter", midpoints=True)
     np.testing.assert_array_equal(stream._clusters.tables.mean_luminosity(30), expected.mean_luminosity(30))
     population = stream.contract["population"]
     assert population["metallicity"] == settings["metallicity"] and population["isochrones"] is None

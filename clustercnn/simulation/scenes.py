@@ -105,7 +105,7 @@ class ClusterScenes:
             raise ValueError(f"space must have {missing} too, not only {space.names}")
         self.space = space
         self.device = torch.device(device)
-        self.tables = StarTables(instrument.passbands, metallicity, isochrones, imf, device)
+        self.tables = StarTables(instrument.passbands, metallicity, isochrones, imf, device, midpoints=True)
         self.tables.check_ages(space["age"])
         self.rates = rates
         self.extinction = band_extinction(instrument.passbands, r_v)
