@@ -118,17 +118,17 @@ def test_mocks_pass(strange, name):
     assert strange(name, 200) * 200 <= binom.ppf(0.9999, 200, 0.015)
 
 
-@pytest.mark.parametrize("name, least", [
-    ("saturated star that bleeds", 0.7),
-    ("saturated star, flat core", 0.6),
-    ("bad column within 8 pixels", 0.5),
-    ("cosmic rays within 8 pixels", 0.4),
-    ("zero point of one band off by 2.0 mag", 0.6),
-    ("PSF of diffraction alone", 0.6),
+@pytest.mark.parametrize("name, share", [  # shares that the manual has, of more stamps before more discs
+    ("saturated star that bleeds", 0.87),
+    ("saturated star, flat core", 0.66),
+    ("bad column within 8 pixels", 0.74),
+    ("cosmic rays within 8 pixels", 0.8),
+    ("zero point of one band off by 2.0 mag", 0.75),
+    ("PSF of diffraction alone", 0.96),
     ("electrons, not electron / s", 1.0),
 ])
-def test_strange_stamps_are_flagged(strange, name, least):
-    assert strange(name) >= least
+def test_strange_stamps_are_flagged(strange, name, share):
+    assert strange(name) * N >= binom.ppf(1e-4, N, share)
 
 
 def test_known_holes_do_not_fire(strange):
