@@ -492,7 +492,7 @@ def _data(arguments, instrument=None, distance=None):
     if arguments.config is None:
         if not arguments.images:
             raise ValueError("images must be given as BAND=FITS, such as F438W=f438w.fits, or with --config and a file of init")
-        whole = len(arguments.images) == 1 and "=" not in arguments.images[0]  # one file of `MultiBandImage.write`
+        whole = len(arguments.images) == 1 and Path(arguments.images[0]).is_file()  # one file of `MultiBandImage.write`
         source = arguments.images[0] if whole else _paths(arguments.images)
         name = arguments.instrument or instrument
         distance = distance if arguments.distance is None else arguments.distance * u.Mpc

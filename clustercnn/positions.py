@@ -7,7 +7,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Row, Table
 from astropy.utils.masked import Masked
 
-__all__ = ["pixel_positions"]
+__all__ = ["check_ids", "pixel_positions"]
 
 # of photutils: its finders and catalogues, the same before version 3, its PSF photometry, apertures, peaks and first guesses
 _CENTROIDS = tuple((f"x{name}", f"y{name}") for name in ("_centroid", "centroid", "_fit", "_center", "_peak", "_init"))
@@ -53,6 +53,29 @@ def pixel_positions(positions, wcs=None):
             f"positions must be finite and not masked; position {int(np.nonzero(~np.isfinite(xy))[0][0])} is not"
         )
     return xy
+
+
+def check_ids(table, name):
+    """
+    Raise a ValueError if the column ``id`` of a table, where there is one, does not tell its rows apart.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        What the user gave.
+    name : str
+        The name of the argument, for the message.
+
+    Examples
+    --------
+    >>> from astropy.table import Table
+    >>> from clustercnn.positions import check_ids
+    >>> check_ids(Table({"id": [1, 2]}), "positions")
+    """
+    if "id" in table.colnames:
+        ids = np.ma.asarray(table["id"])
+        if ids.dtype.kind not in "iu" or ids.mask.any() or len(set(ids.tolist())) < len(ids) or (ids < 1).any():
+            raise ValueError(f"the id of {name} must be different whole numbers from 1 on; rename or remove the column")
 
 
 def _on_image(sky, wcs):

@@ -92,7 +92,7 @@ def read_stamps(
             raise ValueError(f"images lack the bands {missing}; the {user} needs {bands}, the images hold {tuple(images.bands)}")
         images = type(images)({band: images[band] for band in bands if band in images.bands})
         there = [band in images.bands for band in bands]
-        scales = [pixel_scale, images.pixel_scale]
+        known = images.pixel_scale
         xy = images.pixel_positions(positions)
         n = len(xy)
 
@@ -113,7 +113,7 @@ def read_stamps(
             raise ValueError(
                 f"images must have shape (n, {', '.join(map(str, expected))}) for bands {bands}, not {images.shape}"
             )
-        n, there, scales = len(images), [True] * len(bands), [pixel_scale]
+        n, there, known = len(images), [True] * len(bands), None
         own = images.unit if unit is None else u.Unit(unit)
         as_quantity(images[:0], own, "images")
         if hasattr(images, "filled"):  # astropy's Masked
@@ -124,10 +124,11 @@ def read_stamps(
 
     if instrument is not None:
         _check_instrument(instrument, contract, np.array(bands)[there].tolist(), user)
-        scales += [instrument.pixel_scale] if scales == [None] * len(scales) else []
+        if known is None and pixel_scale is None:
+            known = instrument.pixel_scale
     elif positions is not None:
         _check_headers(images, contract, user)
-    for scale in scales:
+    for scale in (pixel_scale, known):
         if scale is not None:
             _check_pixel_scale(scale, contract.get("pixel_scale"), user)
     factor = np.float32(1) if unit is None else _zero_point_factors(instrument, contract)
@@ -203,10 +204,10 @@ def _check_instrument(instrument, contract, bands, user):
         raise TypeError(f'instrument must be an Instrument, such as Instrument.from_name("HST/WFC3/UVIS/M83"), not {instrument!r}')
     passbands = contract.get("instrument", {}).get("passbands", {})
     for band in bands:
-        passband = passbands.get(band)
-        if instrument.passband(band) != passband and passband is not None:
+        own = instrument.passband(band)  # an error if it lacks the band
+        if own != (passband := passbands.get(band, own)):
             raise ValueError(
-                f"band {band} of {instrument.name} is {instrument.passband(band)}, but the {user} was made for {passband}"
+                f"band {band} of {instrument.name} is {own}, but the {user} was made for {passband}"
             )
     furthest = depth_covered(contract)
     for band, ratio in zip(contract["bands"], 10 ** log_depth(instrument, contract), strict=True):

@@ -159,7 +159,7 @@ def test_inject(images, tmp_path):
 
 
 @pytest.mark.parametrize("words, message", [
-    (["predict", "f438w.fits"], "f438w.fits"),
+    (["predict", "f438w.fits"], "images must be given as BAND=FITS, such as F438W=f438w.fits, not 'f438w.fits'"),
     (["predict", "F438W=nowhere.fits"], "nowhere.fits"),
     (["predict"], "images must be given as BAND=FITS, such as F438W=f438w.fits, or with --config"),
     (["predict", "F438W=f.fits", "--config", "run.toml"], "with --config there can be no BAND=FITS"),

@@ -19,6 +19,7 @@ from clustercnn import __version__
 from clustercnn.files import whole_file
 from clustercnn.images import MultiBandImage
 from clustercnn.parameters import ParameterSpace, as_quantity, positive_quantity
+from clustercnn.positions import check_ids
 from clustercnn.simulation.cluster import SyntheticCluster
 from clustercnn.simulation.completeness import artificial_cluster_test
 from clustercnn.simulation.mosaic_background import check_pixel_scale
@@ -441,11 +442,9 @@ def _cluster_table(clusters):
                 raise ValueError(f"clusters must not be masked, but {name} is in row {np.flatnonzero(masked)[0]}")
             if isinstance(table[name], Masked):
                 table[name] = table[name].unmasked
+    check_ids(table, "clusters")
     if "id" in table.colnames:
-        ids = np.ma.asarray(table["id"])
-        if ids.dtype.kind not in "iu" or ids.mask.any() or len(set(ids.tolist())) < len(ids) or (ids < 1).any():
-            raise ValueError("the id of clusters must be different whole numbers from 1 on; rename or remove the column")
-        table["id"] = ids.data
+        table["id"] = np.ma.asarray(table["id"]).data
     return table
 
 

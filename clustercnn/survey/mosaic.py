@@ -22,6 +22,7 @@ from clustercnn.files import whole_file
 from clustercnn.images import MultiBandImage
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import positive_quantity
+from clustercnn.positions import check_ids
 from clustercnn.seeds import seed_sequence
 
 from .aperture import aperture_photometry
@@ -243,10 +244,7 @@ def _listed(images, positions):
                          f"{first} at {tuple(np.round(xy[first], 1).tolist())}")
     table = _columns(positions)
     table["x_centroid"], table["y_centroid"] = xy.T
-    if "id" in table.colnames:
-        ids = np.ma.asarray(table["id"])
-        if ids.dtype.kind not in "iu" or ids.mask.any() or len(set(ids.tolist())) < len(ids) or (ids < 1).any():
-            raise ValueError("the id of positions must be different whole numbers from 1 on; rename or remove the column")
+    check_ids(table, "positions")
     return table
 
 
@@ -272,7 +270,7 @@ def _find_in_tile(tile, images, finder):
     ny, nx = images.shape
     bottom, left = (max(0, (start - MARGIN) // CELL * CELL) for start in (y0, x0))
     top, right = (min(size, -(-(stop + MARGIN) // CELL) * CELL) for stop, size in ((y1, ny), (x1, nx)))
-    piece = MultiBandImage({band: images[band][bottom:top, left:right] for band in images.bands})
+    piece = images[bottom:top, left:right]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="(?i)no (candidate|sources)")  # an empty tile is nothing to worry about
         found = finder(piece)
