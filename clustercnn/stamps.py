@@ -131,7 +131,7 @@ def read_stamps(
     for scale in (pixel_scale, known):
         if scale is not None:
             _check_pixel_scale(scale, contract.get("pixel_scale"), user)
-    factor = np.float32(1) if unit is None else _zero_point_factors(instrument, contract)
+    factor = np.float32(1) if unit is None or instrument is None else _zero_point_factors(instrument, contract)
 
     cut(0, 0)  # a unit that does not convert is refused here and now
 
@@ -243,9 +243,6 @@ def _check_pixel_scale(scale, expected, user):
 
 def _zero_point_factors(instrument, contract):
     """What brings the electron/s of an instrument to those of the contract, shape (band, 1, 1)."""
-    zero_points = contract.get("zero_points")
-    if instrument is None or not zero_points:
-        return np.float32(1)
     steps = [_zero_point_step(instrument, contract, band) for band in contract["bands"]]
     return (10 ** (-0.4 * np.array(steps, dtype=np.float32)))[:, None, None]
 
