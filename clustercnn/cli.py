@@ -325,7 +325,7 @@ def _init(arguments):
 
 def _train(arguments):
     from clustercnn.network.device import as_device
-    from clustercnn.training_run import TrainingRun
+    from clustercnn.training_run import TrainingRun, read_mocks
 
     out = arguments.out or Path(arguments.config.stem + ".safetensors")
     checkpoint = out.with_name(out.name + ".checkpoint")
@@ -344,7 +344,7 @@ def _train(arguments):
     _write(history, out.with_suffix(".history.ecsv"))
     if arguments.calibration:
         mosaic = run.stream.background if run.stream.background.noisy else None
-        _fresh_calibration(run.net, arguments.calibration, 1, device, run.stream.psf, mosaic)
+        _fresh_calibration(run.net, arguments.calibration, 1, device, mosaic, read_mocks(arguments.config))
         run.net.save(out)
     print(f"{run.net}\nin {out}")
 
@@ -393,20 +393,20 @@ def _validate(arguments):
 
 def _calibrate(arguments):
     from clustercnn.network import calibration_text
-    from clustercnn.training_run import Observation, read_mosaic
+    from clustercnn.training_run import read_mocks, read_mosaic
 
     net = _network(arguments.model)
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    psf, mosaic = (Observation.read(arguments.config).psf, read_mosaic(arguments.config)) if arguments.config else (None, None)
-    _fresh_calibration(net, arguments.samples, arguments.seed, arguments.device, psf, mosaic)
+    mosaic, mocks = (read_mosaic(arguments.config), read_mocks(arguments.config)) if arguments.config else (None, {})
+    _fresh_calibration(net, arguments.samples, arguments.seed, arguments.device, mosaic, mocks)
     print(f"{net}\n\n{calibration_text(net.calibration)}")
     if arguments.out is not None:
         net.save(arguments.out)
         print(f"\nin {arguments.out}")
 
 
-def _fresh_calibration(net, samples, seed, device, psf=None, background=None):
+def _fresh_calibration(net, samples, seed, device, background, mocks):
     """Calibrate a network on mocks like those of its training, in front of other discs or of the same mosaic."""
     from clustercnn.instruments import Instrument
     from clustercnn.simulation import BackgroundFields, MockStream
@@ -414,14 +414,18 @@ def _fresh_calibration(net, samples, seed, device, psf=None, background=None):
     contract = net.contract
     instrument, distance = Instrument.from_dict(contract["instrument"]), contract["distance_mpc"] * u.Mpc
     # the training may have had the same seed, but not this sequence
-    fields, mocks = np.random.SeedSequence([seed, CALIBRATION]).spawn(2)
+    fields, clusters = np.random.SeedSequence([seed, CALIBRATION]).spawn(2)
     if background is None:
         n_fields = min(max(16, samples // 5000), 64)  # drawing one takes a second or more
-        background = BackgroundFields.discs(instrument, n_fields=n_fields, rng=fields, distance=distance, psf=psf)
-    # equal odds, as the class probability promises them
-    stream = MockStream(net.space, instrument, psf=psf, background=background, distance=distance, rng=mocks, positive_fraction=0.5,
-                        negatives=contract.get("negatives"), depth_scatter=contract.get("depth_scatter", 0.0),
-                        noise_correlation=contract.get("noise_correlation", 0.0))
+        background = BackgroundFields.discs(instrument, n_fields=n_fields, rng=fields, distance=distance, psf=mocks.get("psf"))
+    settings = {"shape": contract["stamp_shape"]}
+    settings |= {name: contract[name] for name in ("negatives", "depth_scatter", "noise_correlation") if name in contract}
+    settings |= mocks | {"positive_fraction": 0.5}  # equal odds, as the class probability promises them
+    stream = MockStream(net.space, instrument, background=background, distance=distance, rng=clusters, **settings)
+    for name in ("background", "light_within_pixels", "population"):
+        if contract.get(name, ours := stream.contract[name]) != ours:
+            raise ValueError(f"the network was trained on mocks of another {name}: {contract[name]}, not {ours}; name its own TOML file with "
+                             "--config, or use ClusterNet.calibrate")
     net.calibrate(stream, samples, device=device)
 
 

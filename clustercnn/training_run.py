@@ -180,14 +180,30 @@ class TrainingRun:
             stream = MockStream(
                 net.space,
                 observation.instrument,
-                psf=observation.psf,
                 distance=observation.distance,
                 background=background,
                 rng=seed,
                 device=device,
-                **{key: value for key, value in tables["mocks"].items() if key not in MOSAIC},
+                **read_mocks(path),
             )
         return cls(net, stream, tables["training"] | ({} if start is None else {"start": start}))
+
+
+def read_mocks(path):
+    """
+    What a file says of the mocks themselves.
+
+    Parameters
+    ----------
+    path : str or `~pathlib.Path`
+        A TOML file; see `TrainingRun.read`.
+
+    Returns
+    -------
+    keywords : dict
+        Of `~clustercnn.simulation.MockStream`: ``psf``, and what the table ``mocks`` has of them.
+    """
+    return {"psf": Observation.read(path).psf} | {key: value for key, value in _tables(path)["mocks"].items() if key not in MOSAIC}
 
 
 def read_mosaic(path):

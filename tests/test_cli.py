@@ -234,6 +234,11 @@ def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
     assert shares == [0.7, 0.5, 0.5]  # equal odds are what the class probability promises
     assert "half_light_radius" in capsys.readouterr().out
     assert ClusterNet.load(again).calibration["mocks"]["checked"] == 48 and ClusterNet.load(out).calibration == net.calibration
+    lonely = ClusterNet.load(out)
+    lonely.contract["population"]["r_v"] = 2.6
+    lonely.save(tmp_path / "lonely.safetensors")
+    assert main(["calibrate", "--model", str(tmp_path / "lonely.safetensors"), "--samples", "96", "--device", "cpu"]) == 1
+    assert "trained on mocks of another population" in capsys.readouterr().err
     assert main(["info", str(again)]) == 0
     text = capsys.readouterr().out
     assert "checked on" in text and "area under the curve" in text and "false alarms" in text
@@ -307,7 +312,7 @@ def test_configurations_of_the_repository(tmp_path):
     assert "renormalized scaling" in repr(runs["m83-renormalized"].net)
     assert "resnet50 encoder, grid head, fixed scaling" in repr(runs["m83-paper"].net)
     assert all(run.training["samples"] >= 500_000 for name, run in runs.items() if name != "m83-paper")
-    assert runs["m83-paper"].training["samples"] == 100_000  # all that there was time for
+    assert runs["m83-paper"].training["samples"] == 250_000  # all that there was time for
 
 
 @pytest.mark.parametrize("error, status", [

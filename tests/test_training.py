@@ -171,6 +171,10 @@ def test_training_again():
     with pytest.raises(ValueError, match="samples must be"):
         net.fit(FakeStream(), samples=0, **SHORT)
     assert net.module.cluster.counts.sum() == 64  # as it was
+    calibration, contract = net.calibration, net.contract
+    with pytest.raises(ValueError, match="patience must be"):
+        net.fit(FakeStream(only_clusters=True), samples=32, start=make(rng=5), patience=0, **SHORT)
+    assert net.calibration == calibration and net.contract == contract and torch.equal(weights(net), before)
     net.fit(FakeStream(only_clusters=True), samples=32, learning_rate=1e-6, **SHORT)
     assert (weights(net) - before).abs().max() < 1e-3
     assert net.module.cluster.counts.tolist() == [0, 32]
@@ -216,6 +220,16 @@ def test_patience_and_the_best_weights():
 
     batches = [FakeStream().batch(2**40 + i, 16) for i in range(0, 256, 16)]
     assert validate(net.module, batches, torch.device("cpu"))["nll"] == pytest.approx(history["nll"][best], abs=1e-4)
+
+
+def test_the_first_process_alone_loses_patience():
+    """The others have not looked, so that after a resumption their best look would stay where it was."""
+    from clustercnn.network.training import _Trainer
+
+    for rank in (0, 1):
+        trainer = _Trainer(make().module, 10, 16, 1e-3, 0.02, None, rank, 1, torch.device("cpu"))
+        trainer.rows, trainer.best_row = [{}] * 5, 1
+        assert trainer.looks_without_gain(3) == (rank == 0)
 
 
 def test_half_precision_changes_little():

@@ -120,7 +120,7 @@ def main():
         warnings.filterwarnings("ignore", "the isochrones begin at")  # those of PARSEC, at 0.1 Msun
         for name, make in variants(args, mocks):
             rows += rows_of(name, plain, answers(net, make(), args.samples, title=name))
-    sky = Detector.from_instrument(mocks.instrument).sky[:, None, None]
+    sky = Detector.from_instrument(mocks.instrument).sky[:, None, None].astype(np.float32)
     left = answers(net, mocks, args.samples, change=lambda pixels, start: pixels + sky, title="sky left in")
     rows += rows_of("sky left in", plain, left)
     page = []

@@ -77,7 +77,7 @@ def _round(module):
     """Weights as a model file keeps them, so that what is measured is what it holds."""
     with torch.no_grad():
         for tensor in module.state_dict().values():
-            if tensor.dtype == torch.float32:
+            if tensor.dtype == torch.float32 and tensor.ndim > 1:
                 tensor.copy_(tensor.half())
 
 

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """ClusterNet: the network as its user sees it, with units, checks and a file of its own."""
 
+import copy
 import datetime
 import platform
 import warnings
@@ -171,7 +172,7 @@ class ClusterNet:
         """
         Train on a stream of mocks. A script that calls it may be started by ``torchrun``; see `~clustercnn.network.train`.
 
-        A network that has been trained goes on from the weights that it has.
+        A network that has been trained goes on from the weights that it has; if the training fails, it is as before.
 
         Parameters
         ----------
@@ -201,7 +202,7 @@ class ClusterNet:
             If the stream's bands, stamp shape or parameter space are not those of the network; if ``start`` is another kind of network.
         """
         contract = self._checked_contract(stream)
-        before = self.training
+        untouched, before = copy.deepcopy(self.__dict__), self.training
         if start is not None:
             self._start_from(start)
             before = start.training
@@ -233,6 +234,9 @@ class ClusterNet:
                 tensorboard=tensorboard,
                 identity={"network": self.config, "contract": contract},
             )
+        except Exception:  # refused or failed
+            self.__dict__ = untouched
+            raise
         finally:  # ready for `predict`, interrupted or not
             self.module.to("cpu").eval()
         last = history[-1 if history.meta["best_row"] is None else history.meta["best_row"]]

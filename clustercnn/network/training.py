@@ -305,8 +305,8 @@ class _Trainer:
         return row
 
     def looks_without_gain(self, patience):
-        """Whether the last looks, as many as ``patience`` says, were no better than one before them."""
-        return None not in (patience, self.best_row) and len(self.rows) - 1 - self.best_row >= patience
+        """Whether the last looks, as many as ``patience`` says, were no better than one before them; the first process alone knows."""
+        return self.rank == 0 and None not in (patience, self.best_row) and len(self.rows) - 1 - self.best_row >= patience
 
     def agree(self, *flags):
         """Flags that are set in any process."""

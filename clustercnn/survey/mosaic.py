@@ -147,6 +147,8 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     if positions is None:
         tiles = _tiles(images.shape, tile_shape)
         sought = {"finder": _name(finder), "tile_shape": [int(n) for n in tile_shape]}
+        if hasattr(finder, "net"):
+            sought["finder_model"] = _model(finder.net)
     else:
         candidates = _listed(images, positions)
         sought = {"positions": _hash(_xy(candidates))}
