@@ -59,6 +59,7 @@ def main():
     parser.add_argument("--sources", type=int, default=2000)
     parser.add_argument("--tile", type=int, default=2048, help="pixels along each side of a tile")
     parser.add_argument("--workers", type=int, default=0, help="processes of a dask cluster; 0: none")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench_mosaic")
     arguments = parser.parse_args()
     print(describe_machine())
@@ -69,7 +70,7 @@ def main():
         if not path.exists():
             write_mosaic(path, arguments.size, arguments.sources, BANDS[band], seed)
     net = ClusterNet.from_pretrained("m83")
-    settings = {"tile_shape": (arguments.tile, arguments.tile), "distance": 4.5 * u.Mpc, "progress": True}
+    settings = {"tile_shape": (arguments.tile, arguments.tile), "distance": 4.5 * u.Mpc, "device": arguments.device, "progress": True}
     start = time.perf_counter()
     if arguments.workers:
         from distributed import Client, LocalCluster

@@ -11,6 +11,8 @@ the speed at which it multiplies large matrices in the same precision; forward a
 """
 
 import argparse
+import itertools
+import tempfile
 import time
 
 import numpy as np
@@ -91,9 +93,15 @@ def main():
         lambda: augmentation(plain, augmentation.numbers(size, torch.Generator(device).manual_seed(1))), device, arguments.steps
     ) / size
     learning = median_time(step, device, arguments.steps) / size
+    with tempfile.TemporaryDirectory() as folder:
+        shards = stream.write((arguments.steps + 2) * size, folder)
+        starts = itertools.count(0, size)
+        reading = median_time(lambda: shards.batch(next(starts), size), device, arguments.steps) / size
     print(f"{net}; batches of {size}, {precision}, {device}")
-    print(f"mocks: {1 / simulating:.0f}/s; augmentation: {1 / augmenting:.0f}/s; steps without them: {1 / learning:.0f} mocks/s")
-    print(f"share of augmentation in a step that has its mocks: {augmenting / (augmenting + learning):.0%}")
+    print(f"mocks: simulated {1 / simulating:.0f}/s, read from disk {1 / reading:.0f}/s; augmentation: {1 / augmenting:.0f}/s; steps without "
+          f"them: {1 / learning:.0f} mocks/s")
+    for how, data in (("simulated", simulating + augmenting), ("read from disk", reading + augmenting)):
+        print(f"share of the data in a step of one process, mocks {how}: {data / (data + learning):.0%}")
     print(f"{operations / 1e6:.0f} Mflop per mock at {speed / 1e9:.0f} Gflop/s of large matrices: floor {1e3 * operations / speed:.3f} ms, "
           f"step {1e3 * learning:.3f} ms, {operations / speed / learning:.0%} of the floor reached")
     print(f"peak memory {peak_memory():.2f} GB" if device == "cpu" else f"GPU memory {torch.cuda.max_memory_allocated() / 1e9:.2f} GB")

@@ -332,7 +332,7 @@ def test_the_network_as_finder():
     images = MultiBandImage.from_arrays(["F438W"], pixels, UNIT)
     found = NetworkFinder(Bump(), threshold=0.5)(images)
     xy = images.pixel_positions(found)
-    assert len(xy) == len(places)
+    assert len(xy) == len(places) and (found["p_cluster"] > 0.5).all()
     for place in places:
         assert np.hypot(*(xy - place).T).min() < 1
     whole, tiled = (make_catalog(images, Net(), NetworkFinder(Bump()), tile_shape=shape) for shape in ((140, 200), (64, 49)))

@@ -77,7 +77,8 @@ class NetworkFinder:
         Returns
         -------
         candidates : `~astropy.table.QTable`
-            ``x_centroid`` and ``y_centroid``, whole pixels or halves between them, in the order of rows and columns.
+            ``x_centroid`` and ``y_centroid``, whole pixels or halves between them, and ``p_cluster`` there, in the order of rows and
+            columns.
         """
         # A stamp of an even number of pixels has its centre on a corner of four, one of an odd number on a pixel.
         first = (1 - self.net.contract["stamp_shape"][1] % 2) / 2, (1 - self.net.contract["stamp_shape"][0] % 2) / 2
@@ -90,9 +91,10 @@ class NetworkFinder:
         fine = fine[(fine < [nx, ny]).all(axis=1)]
         p_cluster = self._p_cluster(images, fine + first)
         fine, p_cluster = fine[p_cluster >= self.promising], p_cluster[p_cluster >= self.promising]
-        fine = fine[_highest(fine, p_cluster, self.threshold)] + first
-        fine = fine[np.lexsort(fine.T)]
-        return QTable({"x_centroid": fine[:, 0].astype(float), "y_centroid": fine[:, 1].astype(float)})
+        highest = _highest(fine, p_cluster, self.threshold)
+        highest = highest[np.lexsort(fine[highest].T)]
+        x, y = (fine[highest] + first).astype(float).T
+        return QTable({"x_centroid": x, "y_centroid": y, "p_cluster": p_cluster[highest]})
 
     def _p_cluster(self, images, xy):
         if not len(xy):
