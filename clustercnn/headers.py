@@ -11,7 +11,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 
 from .stellar import photometry
 
-__all__ = ["one_per_band", "read_header"]
+__all__ = ["one_per_band", "read_header", "stated_zero_point"]
 
 _HDUS = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
 _ONE = (fits.Header, fits.HDUList, NDData, *_HDUS)
@@ -98,6 +98,34 @@ def read_header(item, key, given):
     for parameter, reader in readers.items():
         facts[parameter] = reader() if mine.get(parameter) is None else mine[parameter]
     return name, facts
+
+
+def stated_zero_point(item, band):
+    """
+    The zero point that a header states.
+
+    Parameters
+    ----------
+    item
+        A FITS header, or what has one.
+    band : str
+        What the user calls the band.
+
+    Returns
+    -------
+    zero_point : `~astropy.units.Quantity` or None
+        Vega magnitude of 1 electron/s; None if camera, filter or calibration are not stated.
+
+    Raises
+    ------
+    ValueError
+        If the header is of another band, or contradicts itself.
+    """
+    header, _ = _keywords(item)
+    camera, filters = _camera(header), _filters(header)
+    if camera is None or not filters or "PHOTFLAM" not in header:
+        return None
+    return _zero_point(header, _passband(camera, filters, band), band)
 
 
 def _keywords(item):

@@ -7,6 +7,7 @@ import numpy as np
 from astropy import units as u
 from astropy.utils.exceptions import AstropyUserWarning
 
+from .headers import stated_zero_point
 from .instruments import Instrument
 from .parameters import as_quantity
 
@@ -14,6 +15,7 @@ __all__ = ["depth_covered", "log_depth", "read_stamps"]
 
 _CLOSE = 0.02  # relative difference of pixel scales that does no harm
 _DEPTH = 1.4  # ratio of exposures from which on a posterior is off
+_ZERO_POINT = 0.1  # magnitudes between the calibrations of different years
 
 
 def read_stamps(
@@ -127,7 +129,7 @@ def read_stamps(
         if known is None and pixel_scale is None:
             known = instrument.pixel_scale
     elif positions is not None:
-        _check_headers(images, contract, user)
+        _check_headers(images, contract, unit is not None, user)
     for scale in (pixel_scale, known):
         if scale is not None:
             _check_pixel_scale(scale, contract.get("pixel_scale"), user)
@@ -220,15 +222,24 @@ def _check_instrument(instrument, contract, bands, user):
             )
 
 
-def _check_headers(images, contract, user):
-    """Warn where the headers of images state other exposures than the contract: nobody has told the depth."""
-    exposures = contract.get("exposure", {})
-    stated = {band: images[band].meta.get("EXPTIME") for band in images.bands if band in exposures}
-    odd = [f"{band} {time:g} s, not {exposures[band]:g} s" for band, time in stated.items()
-           if isinstance(time, (int, float)) and not 1 / _DEPTH < time / exposures[band] < _DEPTH]
+def _check_headers(images, contract, calibrated, user):
+    """Warn where the headers of images state other exposures or zero points than the contract: nobody has told the instrument."""
+    exposures, zero_points, odd = contract.get("exposure", {}), contract.get("zero_points") or {}, []
+    for band in images.bands:
+        time = images[band].meta.get("EXPTIME")
+        if band in exposures and isinstance(time, (int, float)) and not 1 / _DEPTH < time / exposures[band] < _DEPTH:
+            odd.append(f"EXPTIME of {band} is {time:g} s, not {exposures[band]:g} s")
+        if calibrated and band in zero_points and images[band].unit.is_equivalent(u.electron / u.s):
+            try:
+                stated = stated_zero_point(images[band], band)
+            except ValueError as error:
+                odd.append(str(error))
+            else:
+                if stated is not None and not abs(stated.value - zero_points[band]) <= _ZERO_POINT:
+                    odd.append(f"PHOTFLAM of {band} makes a zero point of {stated.value:.2f} mag, not {zero_points[band]:.2f} mag")
     if odd:
-        warnings.warn(f"EXPTIME in the headers is not what the {user} takes for granted ({'; '.join(odd)}): tell it the exposures "
-                      "with instrument=", AstropyUserWarning, stacklevel=4)
+        warnings.warn(f"the headers are not what the {user} takes for granted ({'; '.join(odd)}): tell it what took the images with "
+                      "instrument=", AstropyUserWarning, stacklevel=4)
 
 
 def _check_pixel_scale(scale, expected, user):

@@ -532,7 +532,18 @@ def test_exposures_in_the_headers_are_read(informed):
     images = mosaic()
     for band in BANDS:
         images[band].meta["EXPTIME"] = 120.0 if band == "F336W" else 500.0
-    with pytest.warns(AstropyUserWarning, match="EXPTIME .* the network .*F438W 500 s, not 100 s; F814W 500 s.*instrument="):
+    with pytest.warns(AstropyUserWarning, match="the network .*EXPTIME of F438W is 500 s, not 100 s; .*F814W is 500 s.*instrument="):
+        informed.predict(images, POSITIONS, draws=20)
+
+
+def test_zero_points_and_filters_in_the_headers_are_read(informed):
+    """The network of these tests has zero points of 24 mag; PHOTFLAM below makes F438W one of 25.0 mag (Vega)."""
+    images = mosaic()
+    images["F438W"].meta |= {"INSTRUME": "WFC3", "DETECTOR": "UVIS", "FILTER": "F438W", "PHOTFLAM": 6.7475e-19, "PHOTPLAM": 4326.2}
+    with pytest.warns(AstropyUserWarning, match=r"PHOTFLAM of F438W makes a zero point of 2[45]\.\d\d mag, not 24\.00 mag.*instrument="):
+        informed.predict(images, POSITIONS, draws=20)
+    images["F438W"].meta["FILTER"] = "F555W"
+    with pytest.warns(AstropyUserWarning, match="the header given for F438W says FILTER = F555W"):
         informed.predict(images, POSITIONS, draws=20)
 
 

@@ -7,8 +7,8 @@ How many clusters the default pipeline finds in a galaxy, and how many of what i
 
 Clusters of the paper's prior whose true visibility is above 10 go into a synthetic spiral disc; those below would be a matter of
 definition. ``make_catalog`` finds and infers with its defaults, or with the network as the finder. A cluster is found by the nearest source
-within 2 pixels or its half-light radius. Writes detection.ecsv (curves along the cuts in p_cluster and in visibility, with and without second peaks) and
-detection.png. The disc has stars, blends and associations of its own; what is found of them counts against the purity.
+within 2 pixels or its half-light radius. Writes detection.ecsv (curves along the cuts in p_cluster and in visibility, with and without
+second peaks) and detection.png. The disc has stars, blends and associations of its own; what is found of them counts against the purity.
 """
 
 import argparse

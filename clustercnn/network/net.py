@@ -435,7 +435,8 @@ class ClusterNet:
         Warns
         -----
         `~astropy.utils.exceptions.AstropyUserWarning`
-            If the network is not trained, or the exposures of ``instrument`` differ from its own.
+            If the network is not trained, or the exposures of ``instrument``, or the exposures, zero points or filters that headers state,
+            differ from its own.
         """
         if draws < 1 or batch_size < 1:
             raise ValueError(f"draws and batch_size must be at least 1, not {draws} and {batch_size}")
