@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -79,5 +80,9 @@ def test_installed_command(site, tmp_path):
 
 
 def test_wheel_is_small(dist):
+    """As three sets of weights may be, each of them below 20 MiB."""
     wheel, = dist.glob("*.whl")
-    assert wheel.stat().st_size < 35e6  # as three sets of weights may have, of which the paper's network is 21
+    assert wheel.stat().st_size < 35e6
+    with zipfile.ZipFile(wheel) as archive:
+        weights = [entry for entry in archive.infolist() if entry.filename.endswith(".safetensors")]
+    assert len(weights) == 3 and max(entry.file_size for entry in weights) < 20 * 2**20
