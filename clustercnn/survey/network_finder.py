@@ -40,7 +40,7 @@ class NetworkFinder:
 
     Notes
     -----
-    There are 62,500 first looks per million pixels, and in a crowded disc twice as many at what is promising: minutes on a processor.
+    There are 62,500 first looks per million pixels, and in a crowded disc twice as many at what is promising: three minutes on two cores.
     `find_clusters` shows the network far fewer. The looks share nothing but the pixels: the
     network normalises each stamp by itself in every layer, so that a trunk that runs over the whole image once would be another
     network (``benchmarks/shared_trunk.py``).
