@@ -9,7 +9,7 @@ Networks of several designs at equal mocks: each trained once on the same fixed 
 Each run trains every design (or those of ``--designs``) on that many mocks, with a learning rate that goes to zero at the end, and adds rows to
 ``results/compare_networks.ecsv``; a design that has its row is not trained again, so that an interrupted run goes on. ``--draw`` makes the
 learning curves and the table of the docs from all rows: several numbers of mocks are several trainings, not stages of one. The mocks are written once
-and kept (7 GB for 150,000). The two ResNets train in bfloat16: a processor that has it takes a third to half of the time. One seed each:
+and kept (7 GB for 150,000). The two ResNets train in bfloat16: a processor that has it takes half of the time. One seed each:
 differences of a few hundredths of a nat mean nothing.
 """
 

@@ -344,7 +344,7 @@ def _train(arguments):
     _write(history, out.with_suffix(".history.ecsv"))
     if arguments.calibration:
         mosaic = run.stream.background if run.stream.background.noisy else None
-        _fresh_calibration(run.net, arguments.calibration, 1, device, mosaic, read_mocks(arguments.config))
+        _fresh_calibration(run.net, arguments.calibration, 1, device, run.stream.psf, mosaic, read_mocks(arguments.config))
         run.net.save(out)
     print(f"{run.net}\nin {out}")
 
@@ -393,20 +393,22 @@ def _validate(arguments):
 
 def _calibrate(arguments):
     from clustercnn.network import calibration_text
-    from clustercnn.training_run import read_mocks, read_mosaic
+    from clustercnn.training_run import Observation, read_mocks, read_mosaic
 
     net = _network(arguments.model)
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    mosaic, mocks = (read_mosaic(arguments.config), read_mocks(arguments.config)) if arguments.config else (None, {})
-    _fresh_calibration(net, arguments.samples, arguments.seed, arguments.device, mosaic, mocks)
+    psf, mosaic, mocks = None, None, {}
+    if arguments.config:
+        psf, mosaic, mocks = Observation.read(arguments.config).psf, read_mosaic(arguments.config), read_mocks(arguments.config)
+    _fresh_calibration(net, arguments.samples, arguments.seed, arguments.device, psf, mosaic, mocks)
     print(f"{net}\n\n{calibration_text(net.calibration)}")
     if arguments.out is not None:
         net.save(arguments.out)
         print(f"\nin {arguments.out}")
 
 
-def _fresh_calibration(net, samples, seed, device, background, mocks):
+def _fresh_calibration(net, samples, seed, device, psf, background, mocks):
     """Calibrate a network on mocks like those of its training, in front of other discs or of the same mosaic."""
     from clustercnn.instruments import Instrument
     from clustercnn.simulation import BackgroundFields, MockStream
@@ -417,11 +419,11 @@ def _fresh_calibration(net, samples, seed, device, background, mocks):
     fields, clusters = np.random.SeedSequence([seed, CALIBRATION]).spawn(2)
     if background is None:
         n_fields = min(max(16, samples // 5000), 64)  # drawing one takes a second or more
-        background = BackgroundFields.discs(instrument, n_fields=n_fields, rng=fields, distance=distance, psf=mocks.get("psf"))
+        background = BackgroundFields.discs(instrument, n_fields=n_fields, rng=fields, distance=distance, psf=psf)
     settings = {"shape": contract["stamp_shape"]}
     settings |= {name: contract[name] for name in ("negatives", "depth_scatter", "noise_correlation") if name in contract}
     settings |= mocks | {"positive_fraction": 0.5}  # equal odds, as the class probability promises them
-    stream = MockStream(net.space, instrument, background=background, distance=distance, rng=clusters, **settings)
+    stream = MockStream(net.space, instrument, psf=psf, background=background, distance=distance, rng=clusters, **settings)
     for name in ("background", "light_within_pixels", "population"):
         if contract.get(name, ours := stream.contract[name]) != ours:
             raise ValueError(f"the network was trained on mocks of another {name}: {contract[name]}, not {ours}; name its own TOML file with "

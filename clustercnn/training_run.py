@@ -180,6 +180,7 @@ class TrainingRun:
             stream = MockStream(
                 net.space,
                 observation.instrument,
+                psf=observation.psf,
                 distance=observation.distance,
                 background=background,
                 rng=seed,
@@ -201,9 +202,9 @@ def read_mocks(path):
     Returns
     -------
     keywords : dict
-        Of `~clustercnn.simulation.MockStream`: ``psf``, and what the table ``mocks`` has of them.
+        Of `~clustercnn.simulation.MockStream`, those of the table ``mocks``.
     """
-    return {"psf": Observation.read(path).psf} | {key: value for key, value in _tables(path)["mocks"].items() if key not in MOSAIC}
+    return {key: value for key, value in _tables(path)["mocks"].items() if key not in MOSAIC}
 
 
 def read_mosaic(path):

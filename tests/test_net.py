@@ -540,7 +540,7 @@ def test_zero_points_and_filters_in_the_headers_are_read(informed):
     """The network of these tests has zero points of 24 mag; PHOTFLAM below makes F438W one of 25.0 mag (Vega)."""
     images = mosaic()
     images["F438W"].meta |= {"INSTRUME": "WFC3", "DETECTOR": "UVIS", "FILTER": "F438W", "PHOTFLAM": 6.7475e-19, "PHOTPLAM": 4326.2}
-    with pytest.warns(AstropyUserWarning, match=r"PHOTFLAM of F438W makes a zero point of 2[45]\.\d\d mag, not 24\.00 mag.*instrument="):
+    with pytest.warns(AstropyUserWarning, match=r"PHOTFLAM of F438W makes a zero point of 2(4\.9|5\.0)\d mag, not 24\.00 mag.*instrument="):
         informed.predict(images, POSITIONS, draws=20)
     images["F438W"].meta["FILTER"] = "F555W"
     with pytest.warns(AstropyUserWarning, match="the header given for F438W says FILTER = F555W"):
