@@ -358,7 +358,8 @@ def _predict(arguments):
     net = _network(arguments.model)
     catalog = make_catalog(data.images, net, positions=positions, draws=arguments.draws, rng=arguments.seed,
                            device=arguments.device, instrument=data.instrument, distance=data.distance,
-                           zero_point_error=arguments.zero_point_error * u.mag, checkpoint=arguments.checkpoint, progress=True)
+                           zero_point_error=arguments.zero_point_error * u.mag, psf=data.psf, checkpoint=arguments.checkpoint,
+                           progress=True)
     write_catalog(catalog, arguments.out, overwrite=True)
     print(f"{len(catalog)} sources in {arguments.out}, {np.sum(_accepted(catalog))} of them clusters: p_cluster >= {P_CLUSTER:g}, "
           f"second peaks left out")
@@ -378,7 +379,7 @@ def _validate(arguments):
     data, net = _data(arguments, INSTRUMENT, DISTANCE), _network(arguments.model)
     result = _injected(data, net.space, arguments, np.random.default_rng(arguments.seed))
     keywords = {"rng": arguments.seed, "device": arguments.device, "instrument": data.instrument, "distance": data.distance,
-                "progress": True}
+                "psf": data.psf, "progress": True}
     catalog = make_catalog(result.images, net, **keywords)
     pairs = _matched(result.truth, catalog)
     _write(catalog, arguments.out / "catalog.ecsv")
@@ -421,7 +422,7 @@ def _fresh_calibration(net, samples, seed, device, psf, background, mocks):
         n_fields = min(max(16, samples // 5000), 64)  # drawing one takes a second or more
         background = BackgroundFields.discs(instrument, n_fields=n_fields, rng=fields, distance=distance, psf=psf)
     settings = {"shape": contract["stamp_shape"]}
-    settings |= {name: contract[name] for name in ("negatives", "depth_scatter", "noise_correlation") if name in contract}
+    settings |= {name: contract[name] for name in ("negatives", "depth_scatter", "noise_correlation", "psf_scatter") if name in contract}
     settings |= mocks | {"positive_fraction": 0.5}  # equal odds, as the class probability promises them
     stream = MockStream(net.space, instrument, psf=psf, background=background, distance=distance, rng=clusters, **settings)
     for name in ("background", "light_within_pixels", "population"):

@@ -10,11 +10,14 @@ from astropy.utils.exceptions import AstropyUserWarning
 from .headers import stated_zero_point
 from .instruments import Instrument
 from .parameters import as_quantity
+from .psf import PSF
+from .psf_powers import NODES, psf_powers
 
-__all__ = ["depth_covered", "log_depth", "read_stamps"]
+__all__ = ["depth_covered", "log_depth", "log_psf_powers", "psf_covered", "read_stamps"]
 
 _CLOSE = 0.02  # relative difference of pixel scales that does no harm
 _DEPTH = 1.4  # ratio of exposures from which on a posterior is off
+_PSF = 0.15  # natural logarithm of the power of a PSF from which on sizes and masses are off
 _ZERO_POINT = 0.1  # magnitudes between the calibrations of different years
 
 
@@ -198,6 +201,91 @@ def log_depth(instrument, contract):
         if exposure and band in instrument.bands:
             depth[i] = np.log10(instrument.exposure(band).to_value(u.s) / exposure[band]) + 0.4 * _zero_point_step(instrument, contract, band)
     return depth
+
+
+def psf_covered(contract):
+    """
+    How far the powers of PSFs may be from those of a contract, as natural logarithms.
+
+    Parameters
+    ----------
+    contract : dict
+        With ``psf_scatter`` where the PSFs of the mocks varied.
+
+    Returns
+    -------
+    furthest : float
+
+    Examples
+    --------
+    >>> from clustercnn.stamps import psf_covered
+    >>> psf_covered({"psf_scatter": 0.6})
+    0.95
+    """
+    return _PSF + 4 / 3 * contract.get("psf_scatter", 0.0)
+
+
+def log_psf_powers(psf, contract, user="network"):
+    """
+    How much wider or sharper the PSFs of data are than those of a contract.
+
+    Parameters
+    ----------
+    psf : dict
+        Band -> `~clustercnn.psf.PSF`, as `~clustercnn.psf.as_psf` makes it.
+    contract : dict
+        With ``bands`` and ``psf_transfer``, the transfer function of each band's PSF.
+    user : str
+        Whose contract it is, for the message.
+
+    Returns
+    -------
+    powers : `~numpy.ndarray`
+        Natural logarithms of the powers to which the transfer functions of the contract are to be raised, shape (band, 3), see
+        `~clustercnn.psf_powers.psf_powers`; 0 for bands that are not told.
+
+    Raises
+    ------
+    TypeError
+        If ``psf`` is no dict of PSFs.
+    ValueError
+        If no band of ``psf`` is one of the contract's, or the contract knows no PSF.
+
+    Warns
+    -----
+    `~astropy.utils.exceptions.AstropyUserWarning`
+        If a PSF is further from the contract's than its mocks were.
+
+    Examples
+    --------
+    >>> from clustercnn.psf import hst_psf
+    >>> from clustercnn.psf_powers import radial_transfer
+    >>> from clustercnn.stamps import log_psf_powers
+    >>> contract = {"bands": ["F438W"], "psf_transfer": {"F438W": radial_transfer(hst_psf("F438W"))}}
+    >>> abs(log_psf_powers({"F438W": hst_psf("F438W")}, contract)).max().round(6)
+    np.float64(0.0)
+    """
+    bands, transfers = tuple(contract["bands"]), contract.get("psf_transfer")
+    example = f"such as {{{bands[0]!r}: as_psf(kernel), ...}}"
+    if not (isinstance(psf, dict) and all(isinstance(one, PSF) for one in psf.values())):
+        raise TypeError(f"psf must be a dict of band -> PSF, {example}, not {psf!r}")
+    if not set(psf) & set(bands):
+        raise ValueError(f"psf must have an entry for bands of the {user}, {bands}, {example}; it has {tuple(psf)}")
+    if not transfers:
+        raise ValueError(f"psf cannot be told to this {user}, which does not say for which PSF it was made")
+    powers = np.zeros((len(bands), len(NODES)))
+    for i, band in enumerate(bands):
+        if band in psf:
+            powers[i] = psf_powers(psf[band], transfers[band])
+    if np.abs(powers).max() > psf_covered(contract):
+        i = int(np.abs(powers).max(axis=1).argmax())
+        warnings.warn(
+            f"the PSF of {bands[i]} is {np.exp(powers[i, 1] / 2):.2g} times as wide as that which the {user} was made for, which is beyond what it "
+            "knows: its posteriors are not calibrated for it",
+            AstropyUserWarning,
+            stacklevel=4,
+        )
+    return powers
 
 
 def _check_instrument(instrument, contract, bands, user):

@@ -40,6 +40,7 @@ ENTRIES = {
         "negatives": dict,
         "depth_scatter": float,
         "noise_correlation": float,
+        "psf_scatter": float,
     },
     "network": {"start": str, "encoder": str, "head": str, "photometry": bool, "scaling": str, "conditions": bool},
     "training": {

@@ -20,11 +20,11 @@ FIELD = np.random.default_rng(0).gamma(2.0, 0.01, (3, 40, 50))
 _StarTables = cache(scenes.StarTables)
 
 
-def make_stream(rng=1, space=SPACE, **settings):
+def make_stream(rng=1, space=SPACE, instrument=M83, **settings):
     """A stream of 24 x 24 pixel stamps before a noisy field, unless told otherwise."""
     settings = {"psf": PSF, "background": BackgroundFields([FIELD]), "shape": (24, 24), **settings}
     with patch.object(scenes, "StarTables", _StarTables):
-        return MockStream(space, M83, rng=rng, **settings)
+        return MockStream(space, instrument, rng=rng, **settings)
 
 
 def dark(*shape):

@@ -20,7 +20,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 # The floors, from the ground up: a module may import its own floor and those below.
 FLOORS = [
     ("files", "flags", "densities", "seeds", "parameters", "estimate_file", "images", "image_sources", "positions", "stamps", "headers",
-     "instruments", "psf", "profiles", "stellar", "matching"),
+     "instruments", "psf", "psf_powers", "profiles", "stellar", "matching"),
     ("plotting",),
     ("estimate",),
     ("calibration",),

@@ -55,6 +55,13 @@ def test_shares():
 
 
 @pytest.mark.parametrize("kind", NEGATIVE_KINDS)
+def test_none_of_a_kind(kind, clusters):
+    """Chunks of a stream in which a rare kind does not occur."""
+    drawn = draw_negatives(kind, clusters, np.empty((0, 2)), np.random.default_rng(0))
+    assert len(drawn.x) == 0 and drawn.centre.shape == (0, 2)
+
+
+@pytest.mark.parametrize("kind", NEGATIVE_KINDS)
 def test_scenes_are_whole_and_reproducible(kind, clusters):
     for first, again in zip(scenes(kind, clusters, 20), scenes(kind, clusters, 20), strict=True):
         np.testing.assert_array_equal(first.rate, again.rate)

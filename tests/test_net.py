@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from astropy import units as u
+from astropy.modeling.models import Moffat2D
 from astropy.nddata import CCDData
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.utils.masked import Masked
@@ -18,6 +19,8 @@ from clustercnn.estimate import FLAGS
 from clustercnn.instruments import Instrument
 from clustercnn.network import ClusterNet
 from clustercnn.network.modelfile import read_file, write_file
+from clustercnn.psf import as_psf
+from clustercnn.psf_powers import radial_transfer
 
 RATE = u.electron / u.s
 BANDS = ("F336W", "F438W", "F814W")
@@ -401,7 +404,7 @@ def test_what_is_unknown_changes_nothing(informed, stamps):
     assert estimate.flags.tolist() == [0, 0, hole, 0, 0, hole, 0, band, NO_BAND, 0]
     assert np.isnan(broken[2, 1, 3, 4])  # the caller's array is left alone
     masked = Masked(broken.value.copy(), mask=np.isnan(broken.value)) * RATE
-    np.testing.assert_array_equal(informed.predict(masked, draws=50, nan="mask").draws[:8], estimate.draws[:8])
+    np.testing.assert_array_equal(informed.predict(masked, draws=50, nan="mask", batch_size=4).draws[:8], estimate.draws[:8])
     with pytest.raises(ValueError, match='4 stamp.* number 2, .*nan="mask" to have them as unknown'):
         informed.predict(broken)
 
@@ -455,6 +458,38 @@ def test_depth(informed, stamps):
         assert set(far.flags) == {FLAGS["depth unlike training"]}
     finally:
         informed.contract["zero_points"] = zero_points
+
+
+def moffat(width):
+    return as_psf(Moffat2D(gamma=width, alpha=2.5))
+
+
+def test_psf(informed, stamps):
+    """That of the training changes nothing, another is taken into account if training had several; those beyond warn and flag."""
+    own, wider = (dict.fromkeys(BANDS, moffat(width)) for width in (1.5, 1.7))
+    informed.contract |= {"psf_scatter": 0.3, "psf_transfer": {band: radial_transfer(psf).tolist() for band, psf in own.items()}}
+    try:
+        plain, same, wide = (informed.predict(stamps, draws=20, psf=psf) for psf in (None, own, wider))
+        np.testing.assert_allclose(same.draws, plain.draws, atol=1e-5)
+        assert np.abs(wide.draws - plain.draws).max() > 1e-3 and not wide.flags.any()
+        one = informed.predict(stamps, draws=20, psf={"F438W": wider["F438W"]})
+        assert np.abs(one.draws - plain.draws).max() > 1e-4 and np.abs(one.draws - wide.draws).max() > 1e-4
+        with pytest.warns(AstropyUserWarning, match="the PSF of F336W is 1.6 times as wide"):
+            far = informed.predict(stamps, draws=20, psf={"F336W": moffat(3.0)})
+        assert set(far.flags) == {FLAGS["PSF unlike training"]}
+        informed.contract["psf_scatter"] = 0.0  # a training with one PSF can make nothing of another
+        with pytest.warns(AstropyUserWarning, match="the PSF of F336W is 1.1 times as wide"):
+            deaf = informed.predict(stamps, draws=20, psf=wider)
+        np.testing.assert_array_equal(deaf.draws, plain.draws)
+        assert set(deaf.flags) == {FLAGS["PSF unlike training"]}
+        del informed.contract["psf_transfer"]
+        with pytest.raises(ValueError, match="psf cannot be told to this network, which does not say for which PSF it was made"):
+            informed.predict(stamps, draws=20, psf=own)
+    finally:
+        for name in ("psf_scatter", "psf_transfer"):
+            informed.contract.pop(name, None)
+    with pytest.raises(TypeError, match="psf must be a dict of band -> PSF"):
+        informed.predict(stamps, draws=20, psf=moffat(1.5))
 
 
 def test_electrons_make_the_depth(informed, stamps):

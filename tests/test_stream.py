@@ -61,6 +61,7 @@ class Batches(torch.utils.data.Dataset):
 def test_what_a_batch_is(samples):
     assert {name: tuple(values.shape) for name, values in samples.items()} == {
         "pixels": (320, 3, 24, 24), "parameters": (320, 4), "is_cluster": (320,), "visibility": (320,), "depth": (320, 3),
+        "psf": (320, 3, 3),
     }
     assert all(values.dtype == torch.float32 and values.device.type == "cpu" for values in samples.values())
     assert torch.isfinite(samples["pixels"]).all()
@@ -210,7 +211,7 @@ def test_streams_before_a_real_mosaic():
 def test_real_mosaics_have_one_depth(settings):
     mosaic, _ = real_mosaic()
     background = MosaicBackground(dict(zip(M83.bands, mosaic * u.electron / u.s, strict=True)))
-    with pytest.raises(ValueError, match="depth_scatter and noise_correlation must be 0 before a background that holds its noise"):
+    with pytest.raises(ValueError, match="depth_scatter, noise_correlation and psf_scatter must be 0 before a background that holds its noise"):
         make_stream(background=background, **settings)
 
 

@@ -9,33 +9,12 @@ Writes classical_peer.ecsv (robust and rms errors of both, their ratios, coverag
 
 import numpy as np
 from common import (
-    ACCENT, GREY, INK, PLOTTED, RATE, TITLES, UNITS, Answers, arguments, digest_of, fields, network, pyplot, reference, save,
-    spread, stream, write,
+    ACCENT, GREY, INK, PLOTTED, TITLES, UNITS, arguments, network, peer_answers, pyplot, reference, save, spread, write,
 )
 
 from clustercnn.calibration import coverage
-from clustercnn.estimate import ClusterEstimate
-from clustercnn.photometric_inference import StochasticPhotometry
-from clustercnn.simulation import MockStream
 
-SEED = 40401  # of the library: other clusters, other discs
-CHUNK = 1000
 BARS = {"age": 0.85, "a_v": 0.95, "mass": 0.5, "half_light_radius": 0.6}  # for the ratio of the scatters, young and visible
-
-
-def peer_answers(args, found):
-    """Posteriors of the peer for the same stamps; kept in the cache."""
-    digest = digest_of(args, more=["photometric_inference.py"])
-    path = args.cache / f"peer-{digest}-{args.library}-{args.samples}.fits"
-    if not path.exists():
-        mocks = stream(args)
-        library = MockStream(mocks.space, mocks.instrument, distance=mocks.distance, background=fields(args, rng=SEED), rng=SEED,
-                             positive_fraction=1.0)
-        peer = StochasticPhotometry(library, samples=args.library, progress=True)
-        parts = [peer.predict(mocks.batch(i, min(CHUNK, args.samples - i))["pixels"].numpy() * RATE, rng=i)
-                 for i in range(0, args.samples, CHUNK)]
-        ClusterEstimate.concatenate(parts).write(path)
-    return Answers(found.truth, found.visibility, np.full(len(found.truth), np.nan), ClusterEstimate.read(path))
 
 
 def rows_of(found, peer, title, here, rng):
@@ -81,7 +60,7 @@ def draw(found, peer):
 
 
 def main():
-    args = arguments(__doc__, library=(200_000, "mocks in the library of the peer"))
+    args = arguments(__doc__)
     net = network(args.model)
     found, _ = reference(args, net)
     peer, rng = peer_answers(args, found), np.random.default_rng(1)

@@ -3,7 +3,7 @@
 What the scripts of this folder share: the reference mocks, the answers of a network to them, errors, tables and figures.
 
 Simulating and predicting takes minutes, so both are done once: the background fields and the answers to the reference mocks lie
-in a cache, under a name made of the weights, the code of the simulator, the recipe and the number of mocks.
+in a cache, as do those of the classical peer, under a name made of the weights, the code of the simulator, the recipe and the number of mocks.
 """
 
 import argparse
@@ -25,7 +25,9 @@ from clustercnn.estimate import ClusterEstimate
 from clustercnn.files import whole_file
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import ParameterSpace
+from clustercnn.photometric_inference import StochasticPhotometry
 from clustercnn.simulation import BackgroundFields, MockStream
+from clustercnn.stamps import log_psf_powers
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "validation"
@@ -33,13 +35,14 @@ RECIPE = ROOT / "benchmarks" / "reference_mocks.toml"
 FIGURES = ROOT / "docs" / "figures"
 RATE = u.electron / u.s
 BATCH, DRAWS = 256, 499  # ranks 0 to 499 fall evenly into 20 bins
+LIBRARY_SEED, PEER_BATCH = 40401, 1000  # of the library of the classical peer: other clusters, other discs
 NAMES = "age", "a_v", "mass", "half_light_radius", "visibility"
 UNITS = {"age": "dex", "a_v": "mag", "mass": "dex", "half_light_radius": "dex", "visibility": "dex"}
 TITLES = {"age": "age", "a_v": "A_V", "mass": "mass", "half_light_radius": "size", "visibility": "visibility"}
 PLOTTED = TITLES | {"a_v": "$A_V$"}
 LABELS = {"age": "log age [yr]", "a_v": "$A_V$ [mag]", "mass": r"log mass [$M_\odot$]", "half_light_radius": "log size [arcsec]",
           "visibility": "log visibility"}
-FOUNDATIONS = "instruments", "parameters", "profiles", "psf", "seeds"  # modules that the simulator stands on
+FOUNDATIONS = "instruments", "parameters", "profiles", "psf", "psf_powers", "seeds"  # modules that the simulator stands on
 INK, ACCENT, GREY = "#31688e", "#d1495b", "0.55"
 
 
@@ -91,6 +94,7 @@ def arguments(doc, samples=20_000, **further):
     parser.add_argument("--recipe", type=Path, default=RECIPE, help="of the mocks, default reference_mocks.toml")
     cache = Path(get_cache_dir("clustercnn")) / "validation"
     parser.add_argument("--cache", type=Path, default=cache, help=f"folder for simulations, default {cache}")
+    parser.add_argument("--library", type=int, default=200_000, help="mocks in the library of the classical peer, default 200000")
     for name, (default, text) in further.items():
         kind = Path if default is None else type(default)
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=text)
@@ -136,7 +140,7 @@ def answers(net, mocks, n, change=None, title="clusters", **told):
     """
     What a network says of the first clusters of a stream.
 
-    ``change(pixels, start)`` alters the stamps of a batch; ``told`` goes to `ClusterNet.predict`, though not into the NLL.
+    ``change(pixels, start)`` alters the stamps of a batch; ``told`` is what the network is told, keywords of `ClusterNet.predict`.
     """
     parts = []
     for start in tqdm(range(0, n, BATCH), desc=title, unit="batch"):
@@ -144,10 +148,19 @@ def answers(net, mocks, n, change=None, title="clusters", **told):
         pixels = batch["pixels"].numpy() if change is None else change(batch["pixels"].numpy(), start)
         estimate = net.predict(pixels * RATE, draws=DRAWS, rng=start, **told)
         with torch.inference_mode():
-            nll = -net.module.posterior.log_prob(net.module(torch.from_numpy(pixels)), batch["parameters"]).numpy()
+            features = net.module(torch.from_numpy(pixels), **_tensors(net, len(pixels), **told))
+            nll = -net.module.posterior.log_prob(features, batch["parameters"]).numpy()
         parts.append(Answers(batch["parameters"].numpy().astype(float), batch["visibility"].numpy(), nll, estimate))
     *arrays, estimates = zip(*parts, strict=True)
     return Answers(*map(np.concatenate, arrays), ClusterEstimate.concatenate(estimates))
+
+
+def _tensors(net, n, zero_point_error=0 * u.mag, psf=None):
+    """What n stamps are told, as the module takes it."""
+    told = {"zero_point_error": torch.full((n,), float(zero_point_error.to_value(u.mag)))}
+    if psf is not None:
+        told["psf"] = torch.tensor(log_psf_powers(psf, net.contract), dtype=torch.float32).expand(n, -1, -1)
+    return told
 
 
 def p_cluster(net, mocks, n, title="negatives"):
@@ -169,6 +182,21 @@ def reference(args, net):
             np.savez(file, truth=found.truth, visibility=found.visibility, nll=found.nll, negative=negative)
     kept = np.load(rest)
     return Answers(kept["truth"], kept["visibility"], kept["nll"], ClusterEstimate.read(draws)), kept["negative"]
+
+
+def peer_answers(args, found):
+    """What stochastic photometry, the classical peer, says of the same stamps; kept in the cache."""
+    digest = digest_of(args, more=["photometric_inference.py"])
+    path = args.cache / f"peer-{digest}-{args.library}-{args.samples}.fits"
+    if not path.exists():
+        mocks = stream(args)
+        library = MockStream(mocks.space, mocks.instrument, distance=mocks.distance, background=fields(args, rng=LIBRARY_SEED), rng=LIBRARY_SEED,
+                             positive_fraction=1.0)
+        peer = StochasticPhotometry(library, samples=args.library, progress=True)
+        parts = [peer.predict(mocks.batch(i, min(PEER_BATCH, args.samples - i))["pixels"].numpy() * RATE, rng=i)
+                 for i in range(0, args.samples, PEER_BATCH)]
+        ClusterEstimate.concatenate(parts).write(path)
+    return Answers(found.truth, found.visibility, np.full(len(found.truth), np.nan), ClusterEstimate.read(path))
 
 
 def digest_of(args, net=None, more=()):

@@ -6,7 +6,8 @@ RQ2: age against extinction. Joint posteriors, their correlation, the bias of ol
 
 The reference clusters have any A_V, whatever the dust behind them, so a network must not take the one for the other: the mean
 error must not follow the dust. Clusters in the disc are another matter: those whose A_V is at most that of the dust behind them
-are, with the flat prior, clusters anywhere along the line of sight through it, and their inferred A_V should follow the dust.
+are, with the flat prior, clusters anywhere along the line of sight through it, and their inferred A_V should follow the dust. The
+median errors of the classical peer for the same clusters stand beside the network's.
 Writes degeneracy.ecsv and degeneracy.png.
 """
 
@@ -14,7 +15,7 @@ import copy
 
 import numpy as np
 from astropy import units as u
-from common import ACCENT, GREY, INK, arguments, digest_of, network, pyplot, reference, save, spread, stream, write
+from common import ACCENT, GREY, INK, arguments, digest_of, network, peer_answers, pyplot, reference, save, spread, stream, write
 
 from clustercnn.files import whole_file
 from clustercnn.instruments import Instrument
@@ -61,25 +62,26 @@ def dust_behind(args):
     return np.load(path)
 
 
-def rows_of(found, dust):
+def rows_of(found, peer, dust):
     """Correlation and bias in bins of age, errors and inferred A_V in bins of dust."""
     rows, correlation = [], found.estimate.correlation("age", "a_v")
     residual = found.estimate.draws[:, :, 1].mean(axis=1) - found.true("a_v")
 
-    def add(quantity, by, low, high, here, values):
+    def add(quantity, by, low, high, here, values, peers=None):
         if here.sum() >= 30:
             value = values[here].astype(float)
             rows.append({"quantity": quantity, "by": by, "low": low, "high": high, "n": int(here.sum()), "mean": value.mean(),
                          "mean_error": value.std() / np.sqrt(len(value)), "median": spread(value)["bias"],
-                         "median_error": spread(value)["bias_error"]})
+                         "median_error": spread(value)["bias_error"],
+                         "median_peer": np.nan if peers is None else spread(peers[here], n=2)["bias"]})
 
     bright = found.visibility > BRIGHT
     for by, along in (("true age", found.true("age")), ("estimated age", found.quantile("age"))):
         for low, high in zip(AGES, AGES[1:]):
             here = bright & (along >= low) & (along < high)
             add("correlation of age and A_V", by, low, high, here, correlation)
-            add("error of log age", by, low, high, here, found.error("age"))
-            add("error of A_V", by, low, high, here, found.error("a_v"))
+            add("error of log age", by, low, high, here, found.error("age"), peer.error("age"))
+            add("error of A_V", by, low, high, here, found.error("a_v"), peer.error("a_v"))
     inside = found.true("a_v") <= dust
     for low, high in zip(DUST, DUST[1:]):
         here = (dust >= low) & (dust < high)
@@ -130,10 +132,12 @@ def main():
     args = arguments(__doc__)
     net = network(args.model)
     found, _ = reference(args, net)
-    rows = rows_of(found, dust_behind(args))
+    rows = rows_of(found, peer_answers(args, found), dust_behind(args))
     page = [{"quantity": row["quantity"], "by": row["by"], "from": f"{row['low']:g}", "to": f"{row['high']:g}",
              "number": row["n"], "mean": f"{row['mean']:+.3f} ± {row['mean_error']:.3f}",
-             "median": f"{row['median']:+.3f} ± {row['median_error']:.3f}"} for row in rows if row["by"] != "estimated age"]
+             "median": f"{row['median']:+.3f} ± {row['median_error']:.3f}",
+             "median of the peer": "" if np.isnan(row["median_peer"]) else f"{row['median_peer']:+.3f}"}
+            for row in rows if row["by"] != "estimated age"]
     note = f"{len(found.truth):,} {args.clusters}, {net!r}; by age: those with a visibility above {BRIGHT}."
     write("degeneracy", rows, note, page)
     draw(found, rows)

@@ -14,7 +14,7 @@ morphology.ecsv, widths.ecsv and morphology.png.
 
 import numpy as np
 from common import (
-    ACCENT, BATCH, GREY, INK, PLOTTED, RATE, TITLES, UNITS, arguments, network, pyplot, reference, save, stream, write,
+    ACCENT, BATCH, GREY, INK, PLOTTED, RATE, TITLES, UNITS, arguments, network, peer_answers, pyplot, reference, save, stream, write,
 )
 from scipy.ndimage import gaussian_filter, label, maximum, maximum_filter, sum_labels
 from scipy.stats import beta
@@ -130,6 +130,8 @@ def main():
     maps = found.estimate.joint("age", "a_v")[2]
     kinds = np.array([kind_of_map(density) for density in maps])
     rows += shares(kinds, "map of the flow", found.visibility)
+    peers = peer_answers(args, found).estimate.joint("age", "a_v")[2]
+    rows += shares(np.array([kind_of_map(density) for density in peers]), "map of the peer", found.visibility)
     note = f"{len(found.truth):,} {args.clusters}, {net!r}"
     try:
         grid = network(args.grid)

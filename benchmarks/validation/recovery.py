@@ -4,11 +4,12 @@ RQ1: inferred against true age, mass, size, A_V and visibility over the whole pr
 
     python benchmarks/validation/recovery.py
 
-Writes recovery.ecsv (errors by true and by estimated values), recovery.png and recovery_errors.png.
+Writes recovery.ecsv (errors by true and by estimated values; those of the classical peer for the same clusters beside them),
+recovery.png and recovery_errors.png.
 """
 
 import numpy as np
-from common import ACCENT, GREY, INK, LABELS, NAMES, TITLES, UNITS, arguments, network, pyplot, reference, save, spread, write
+from common import ACCENT, GREY, INK, LABELS, NAMES, TITLES, UNITS, arguments, network, peer_answers, pyplot, reference, save, spread, write
 
 BINS = 8
 LEAST = 50  # clusters in a bin
@@ -20,20 +21,31 @@ def edges_of(name, values):
     return np.linspace(low, high, BINS + 1)
 
 
-def rows_of(found):
+def rows_of(found, peer):
     """Errors of each parameter overall and in bins of each true and estimated one."""
     rows = []
     for name in NAMES:
-        error = found.error(name)
-        rows.append({"parameter": name, "by": "all", "low": np.nan, "high": np.nan} | spread(error))
+        error, peers = found.error(name), peer_error(peer, name)
+        rows.append({"parameter": name, "by": "all", "low": np.nan, "high": np.nan} | both(error, peers))
         for by in NAMES:
             for kind, along in (("true", found.true(by)), ("estimated", found.quantile(by))):
                 edges = edges_of(by, found.true(by))
                 for low, high in zip(edges, edges[1:]):
                     here = (along >= low) & (along < high)
                     if here.sum() >= LEAST:
-                        rows.append({"parameter": name, "by": f"{kind} {by}", "low": low, "high": high} | spread(error[here]))
+                        rows.append({"parameter": name, "by": f"{kind} {by}", "low": low, "high": high} | both(error[here], peers[here]))
     return rows
+
+
+def peer_error(peer, name):
+    """Errors of the peer, which does not estimate the visibility."""
+    return np.full(len(peer.truth), np.nan) if name == "visibility" else peer.error(name)
+
+
+def both(error, peers):
+    """Scatter and bias, the peer's scatter, and the ratio of the scatters."""
+    row, sigma = spread(error), spread(peers, n=2)["sigma"]
+    return row | {"sigma_peer": sigma, "ratio": row["sigma"] / sigma}
 
 
 def draw_recovery(found):
@@ -80,20 +92,25 @@ def main():
     args = arguments(__doc__)
     net = network(args.model)
     found, _ = reference(args, net)
-    rows = rows_of(found)
+    peer = peer_answers(args, found)
+    rows = rows_of(found, peer)
     page = []
     for name in NAMES:
-        for title, part in (
-            ("all", found),
-            ("age <= 100 Myr, visibility > 20", found[(found.true("age") <= 8) & (found.visibility > 20)]),
-            ("age > 100 Myr, visibility > 20", found[(found.true("age") > 8) & (found.visibility > 20)]),
-            ("visibility < 10", found[found.visibility < 10]),
+        young, bright = found.true("age") <= 8, found.visibility > 20
+        for title, here in (
+            ("all", young >= 0),
+            ("age <= 100 Myr, visibility > 20", young & bright),
+            ("age > 100 Myr, visibility > 20", ~young & bright),
+            ("visibility < 10", found.visibility < 10),
         ):
-            row = spread(part.error(name))
+            row = both(found.error(name)[here], peer_error(peer, name)[here])
+            of_peer = {key: "" if name == "visibility" else f"{row[value]:.{places}f}"
+                       for key, value, places in (("peer", "sigma_peer", 3), ("ratio", "ratio", 2))}
             page.append({"parameter": f"{TITLES[name]} [{UNITS[name]}]", "clusters": title, "number": row["n"],
                          "1.48 MAD": f"{row['sigma']:.3f} ± {row['sigma_error']:.3f}",
-                         "bias": f"{row['bias']:+.3f} ± {row['bias_error']:.3f}", "rms": row["rms"]})
-    write("recovery", rows, f"{len(found.truth):,} {args.clusters}, {net!r}.", page)
+                         "bias": f"{row['bias']:+.3f} ± {row['bias_error']:.3f}", "rms": row["rms"]} | of_peer)
+    note = f"{len(found.truth):,} {args.clusters}, {net!r}; the peer is stochastic photometry with a library of {args.library:,} mocks."
+    write("recovery", rows, note, page)
     draw_recovery(found)
     draw_errors(rows)
 

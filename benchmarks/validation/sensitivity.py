@@ -7,7 +7,8 @@ What the answer owes to the model: mocks with one thing changed and the same see
 ``DIR`` holds isochrones/isoc_z0.0200.dat (PARSEC, as FSPS has it) and psf/f*_sub4.fits (Tiny Tim); without it both are left out.
 Shifts are of the posterior medians of the same clusters, in units of half the 68 % interval; the mass is the true one throughout,
 so that another mass-to-light ratio shows as a shift of the mass. The loss of NLL beside the unchanged mocks holds the wrong
-model, and, where the disc is another one, what crowding takes from any observer. Writes sensitivity.ecsv and sensitivity.png.
+model, and, where the disc is another one, what crowding takes from any observer. Where the network is told of uncertain zero points,
+so it is for the unchanged mocks beside which PARSEC's stand. Writes sensitivity.ecsv and sensitivity.png.
 """
 
 import warnings
@@ -24,6 +25,8 @@ from clustercnn.simulation import BackgroundFields, GalaxyDisc
 from clustercnn.simulation.noise import Detector
 from clustercnn.stellar import IsochroneGrid
 
+UNCERTAIN = 0.1, 0.2  # mag: what the network is told that the zero points may be off, in place of the stars
+
 
 def other_discs(args, mocks, brighter=0.0 * u.mag / u.arcsec**2, star_formation=1.0):
     """The reference discs, brighter by so much and with so many times the recent star formation."""
@@ -37,7 +40,7 @@ def other_discs(args, mocks, brighter=0.0 * u.mag / u.arcsec**2, star_formation=
 
 
 def variants(args, mocks):
-    """Names and streams, made when they are needed."""
+    """Names, streams, made when they are needed, and what the network is told."""
     same, (poor, *_, rich) = {"background": mocks.background}, IsochroneGrid.default().metallicities
     changes = {
         "Z = 0.014": {"metallicity": poor}, "Z = 0.03": {"metallicity": rich},
@@ -50,19 +53,25 @@ def variants(args, mocks):
         "Plummer": {"profiles": [get_profile("plummer")]},
     }
     for name, change in changes.items():
-        yield name, lambda change=change: stream(args, **same, **change)
+        yield name, lambda change=change: stream(args, **same, **change), {}
     for factor in (0.95, 1.05):
         distance = factor * mocks.distance
         yield f"distance {100 * factor - 100:+.0f} %", lambda distance=distance: stream(
             args, distance=distance, background=fields(args, distance=distance)
-        )
-    yield "discs 0.5 mag brighter", lambda: stream(args, background=other_discs(args, mocks, brighter=0.5 * u.mag / u.arcsec**2))
-    yield "3 times the star formation", lambda: stream(args, background=other_discs(args, mocks, star_formation=3.0))
+        ), {}
+    yield "discs 0.5 mag brighter", lambda: stream(args, background=other_discs(args, mocks, brighter=0.5 * u.mag / u.arcsec**2)), {}
+    yield "3 times the star formation", lambda: stream(args, background=other_discs(args, mocks, star_formation=3.0)), {}
+    for error in UNCERTAIN:
+        yield f"{error:g} mag told", lambda: mocks, {"zero_point_error": error * u.mag}
     if args.data is not None:
         parsec = IsochroneGrid.read(args.data / "isochrones" / "isoc_z0.0200.dat")  # of Z = 0.02, as the default
-        yield "PARSEC", lambda: stream(args, **same, isochrones=parsec, metallicity=parsec.metallicities[0])
+        for error in (0.0, *UNCERTAIN):
+            name, told = (f"PARSEC, {error:g} mag told", {"zero_point_error": error * u.mag}) if error else ("PARSEC", {})
+            yield name, lambda: stream(args, **same, isochrones=parsec, metallicity=parsec.metallicities[0]), told
         psf = {band: tiny_tim(args.data / "psf" / f"{band.lower()}_sub4.fits") for band in mocks.instrument.bands}
-        yield "Tiny Tim PSF", lambda: stream(args, psf=psf, background=fields(args, psf=psf))
+        computed = stream(args, psf=psf, background=fields(args, psf=psf))
+        yield "Tiny Tim PSF", lambda: computed, {}
+        yield "Tiny Tim PSF, told", lambda: computed, {"psf": psf}
 
 
 def tiny_tim(path):
@@ -118,8 +127,11 @@ def main():
     rows = []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the isochrones begin at")  # those of PARSEC, at 0.1 Msun
-        for name, make in variants(args, mocks):
-            rows += rows_of(name, plain, answers(net, make(), args.samples, title=name))
+        beside = {0.0: plain}  # by what is told of the zero points
+        for name, make, told in variants(args, mocks):
+            found, error = answers(net, make(), args.samples, title=name, **told), told.get("zero_point_error", 0 * u.mag).value
+            rows += rows_of(name, beside.get(error, plain), found)
+            beside.setdefault(error, found)
     sky = Detector.from_instrument(mocks.instrument).sky[:, None, None].astype(np.float32)
     left = answers(net, mocks, args.samples, change=lambda pixels, start: pixels + sky, title="sky left in")
     rows += rows_of("sky left in", plain, left)

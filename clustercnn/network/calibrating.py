@@ -13,6 +13,7 @@ from clustercnn.estimate import ClusterEstimate
 
 from .augmentation import Augmentation
 from .domain import OUT_OF_DOMAIN, VIEWS, Domain, look
+from .module import TOLD
 
 __all__ = ["calibrate_module", "calibration_text"]
 
@@ -123,7 +124,7 @@ def _split(mocks, n):
 def _view(module, batch, device, whole):
     """The features of a batch and, of the whole, the views of it by their names."""
     pixels = batch["pixels"].to(device)
-    features = module(pixels, *(batch[name].to(device) if name in batch else None for name in ("depth", "zero_point_error")))
+    features = module(pixels, *(batch[name].to(device) if name in batch else None for name in TOLD))
     views = look(module, pixels, features) if whole else {}
     return {"features": features.cpu()} | {f"view {name}": torch.from_numpy(view) for name, view in views.items()}
 

@@ -4,14 +4,17 @@
 import torch
 from torch import nn
 
+from clustercnn.psf_powers import NODES
+
 from .encoders import CompactResNet, PhotometryBranch, ResNet50, renormalize, stretch
 from .heads import ClassHead, FlowHead, GridHead, VisibilityGrid, VisibilityHead
 
-__all__ = ["ENCODERS", "HEADS", "SCALINGS", "ClusterModule"]
+__all__ = ["ENCODERS", "HEADS", "SCALINGS", "TOLD", "ClusterModule"]
 
 ENCODERS = {"compact": CompactResNet, "resnet50": ResNet50}
 HEADS = ("flow", "grid")
 SCALINGS = ("fixed", "renormalized")
+TOLD = ("depth", "zero_point_error", "psf")  # what a module with conditions may be told of a batch, in the order of its arguments
 UNKNOWN = -2.0  # what the encoder sees where a pixel is unknown: lower than any noise
 
 
@@ -41,7 +44,7 @@ class ClusterModule(nn.Module):
         self.register_buffer("scales", torch.ones(bands), persistent=False)
         self.encoder = ENCODERS[encoder](bands).to(memory_format=torch.channels_last)
         self.photometry = PhotometryBranch(bands, shape) if photometry else None
-        width = self.encoder.features + (self.photometry.features if photometry else 0) + ((2 * bands + 1) if conditions else 0)
+        width = self.encoder.features + (self.photometry.features if photometry else 0) + (((2 + len(NODES)) * bands + 1) if conditions else 0)
         if encoder == "resnet50" and width == self.encoder.features:
             features, self.merge = width, nn.Identity()
         else:
@@ -56,7 +59,7 @@ class ClusterModule(nn.Module):
             self.posterior, self.visibility = GridHead(features, bounds, space.bins), VisibilityGrid(features)
             self.cluster = ClassHead(features, hidden=None)
 
-    def forward(self, pixels, depth=None, zero_point_error=None):
+    def forward(self, pixels, depth=None, zero_point_error=None, psf=None):
         """
         What the heads see of stamps.
 
@@ -69,6 +72,8 @@ class ClusterModule(nn.Module):
             look at it.
         zero_point_error : `~torch.Tensor`, optional
             Standard deviation of the zero points, mag, shape (n,). Default 0.
+        psf : `~torch.Tensor`, optional
+            How much sharper or wider the PSFs are than those of the contract, shape (n, band, 3); see `~clustercnn.psf_powers`. Default 0.
 
         Returns
         -------
@@ -90,7 +95,8 @@ class ClusterModule(nn.Module):
             if depth is None or self.scaling == "renormalized":  # the exposure and the noise together would tell the calibration
                 depth = torch.zeros_like(present)
             error = torch.zeros_like(present[:, 0]) if zero_point_error is None else zero_point_error
-            seen += [present, depth * present, 5 * error[:, None]]  # all of order unity
+            powers = pixels.new_zeros(*present.shape, len(NODES)) if psf is None else psf * present[..., None]
+            seen += [present, depth * present, 5 * error[:, None], powers.flatten(1)]  # all of order unity
         return self.merge(torch.cat(seen, -1))
 
     def scaled(self, pixels):
@@ -118,7 +124,7 @@ class ClusterModule(nn.Module):
             ``nll``, ``class`` and ``visibility``: the sum of the loss, and the number of stamps that it is of: for the class all
             of them, else the positives.
         """
-        features = self(batch["pixels"], batch.get("depth"), batch.get("zero_point_error"))
+        features = self(batch["pixels"], *(batch.get(name) for name in TOLD))
         positive = batch["is_cluster"] > 0.5
         n = int(positive.sum())
         losses = {"class": (self.cluster.loss(features, batch["is_cluster"]), len(features))}
@@ -142,7 +148,7 @@ class ClusterModule(nn.Module):
         """Tell the class head which labels it has been trained on."""
         self.cluster.count(is_cluster)
 
-    def answer(self, pixels, normals, depth=None, zero_point_error=None):
+    def answer(self, pixels, normals, depth=None, zero_point_error=None, psf=None):
         """
         All that the network says of stamps.
 
@@ -152,7 +158,7 @@ class ClusterModule(nn.Module):
             Shape (n, band, ny, nx).
         normals : `~torch.Tensor`
             Standard normal numbers, shape (n, draws, d + 2).
-        depth, zero_point_error
+        depth, zero_point_error, psf
             As in `forward`.
 
         Returns
@@ -160,7 +166,7 @@ class ClusterModule(nn.Module):
         coordinates, visibility, p_cluster : `~torch.Tensor`
             Shapes (n, draws, d), (n, draws) and (n,).
         """
-        return self.say(self(pixels, depth, zero_point_error), normals)
+        return self.say(self(pixels, depth, zero_point_error, psf), normals)
 
     def say(self, features, normals):
         """What the heads say of features (n, features); see `answer`."""

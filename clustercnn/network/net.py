@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from clustercnn.estimate import FLAGS, ClusterEstimate
 from clustercnn.parameters import ParameterSpace, as_quantity
-from clustercnn.stamps import depth_covered, log_depth, read_stamps
+from clustercnn.psf_powers import NODES
+from clustercnn.stamps import depth_covered, log_depth, log_psf_powers, psf_covered, read_stamps
 
 from .augmentation import ZERO_POINT_ERROR, Augmentation
 from .calibrating import calibrate_module
@@ -375,6 +376,7 @@ class ClusterNet:
         pixel_scale=None,
         distance=None,
         zero_point_error=0 * u.mag,
+        psf=None,
         progress=False,
     ):
         """
@@ -415,6 +417,10 @@ class ClusterNet:
             Distance of the galaxy, to be checked against the network's: masses follow from it.
         zero_point_error : `~astropy.units.Quantity`, optional
             Standard deviation of the zero points of the data, 0 to 0.3 mag. A network with ``conditions`` takes it into account.
+        psf : dict, optional
+            Band -> `~clustercnn.psf.PSF` of the data, such as `~clustercnn.psf.as_psf` makes of the stars of the images. A network whose
+            training had PSFs of many widths (``psf_scatter``; ``"m83"``) takes into account how much sharper or wider they are than its own;
+            those beyond what it was trained for bring a warning and a flag. Without it the PSF is taken to be that of the training.
         progress : bool
             Show a bar.
 
@@ -435,8 +441,8 @@ class ClusterNet:
         Warns
         -----
         `~astropy.utils.exceptions.AstropyUserWarning`
-            If the network is not trained, or the exposures of ``instrument``, or the exposures, zero points or filters that headers state,
-            differ from its own.
+            If the network is not trained, or the exposures of ``instrument``, the PSF, or the exposures, zero points or filters that headers
+            state, differ from its own.
         """
         if draws < 1 or batch_size < 1:
             raise ValueError(f"draws and batch_size must be at least 1, not {draws} and {batch_size}")
@@ -447,6 +453,7 @@ class ClusterNet:
         error = self._zero_point_error(zero_point_error)
         n, chunks = self._stamps(images, positions, batch_size, nan, instrument, pixel_scale)
         depth, too_deep = self._depth(instrument)
+        powers, too_wide = self._psf(psf)
         rng = np.random.default_rng(rng)
         device = as_device(device)
         module = self.module.to(device).eval()
@@ -454,7 +461,7 @@ class ClusterNet:
         all_draws = np.empty((n, draws, d), np.float32)
         visibility = np.empty((n, draws), np.float32)
         p_cluster, typicality = np.empty(n), np.full(n, np.nan)
-        flags = np.full(n, FLAGS["depth unlike training"] if too_deep else 0)
+        flags = np.full(n, FLAGS["depth unlike training"] * too_deep | FLAGS["PSF unlike training"] * too_wide)
         try:
             with torch.inference_mode(), tqdm(total=n, unit="source", disable=not progress, desc="predicting") as bar:
                 start = 0
@@ -463,7 +470,7 @@ class ClusterNet:
                     stop = start + len(pixels)
                     # One sequence for all sources, source by source: the size of the batch cannot matter.
                     normals = torch.from_numpy(rng.standard_normal((len(pixels), draws, d + 2), dtype=np.float32))
-                    told = depth.expand(len(pixels), -1).to(device), torch.full((len(pixels),), error, device=device)
+                    told = (part.expand(len(pixels), *part.shape[1:]).to(device) for part in (depth, torch.tensor([error]), powers))
                     features = module(torch.from_numpy(pixels).to(device), *told)
                     answer = [part.cpu().numpy() for part in module.say(features, normals.to(device))]
                     lost = bad & FLAGS["no answer"] > 0
@@ -553,6 +560,13 @@ class ClusterNet:
         depth = log_depth(instrument, self.contract)
         far = np.abs(depth).max() > np.log10(depth_covered(self.contract))
         return torch.tensor(depth[None], dtype=torch.float32), bool(far)
+
+    def _psf(self, psf):
+        """Powers of the PSF over that of the contract, shape (1, n_bands, 3), 0 unless training had several; and whether it had none such."""
+        powers = np.zeros((len(self.bands), len(NODES))) if psf is None else log_psf_powers(psf, self.contract)
+        far = np.abs(powers).max() > psf_covered(self.contract)
+        told = self.config["conditions"] and self.contract.get("psf_scatter", 0.0) > 0
+        return torch.tensor(powers[None] * told, dtype=torch.float32), bool(far)
 
     def _check_close(self, name, value, key, unit):
         expected = self.contract.get(key)

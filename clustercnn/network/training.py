@@ -21,6 +21,7 @@ from clustercnn.calibration import auc
 
 from .distributed import distributed, from_first, gathered, summed
 from .modelfile import read_file, write_file
+from .module import TOLD
 
 __all__ = ["TrainingHistory", "train"]
 
@@ -400,7 +401,7 @@ def validate(module, batches, device):
         for name, (loss, weight) in module.losses(batch, exact=True).items():
             sums[name] += float(loss)
             weights[name] += weight
-        scores.append(module.cluster(module(batch["pixels"], batch.get("depth"))).cpu())
+        scores.append(module.cluster(module(batch["pixels"], *(batch.get(name) for name in TOLD))).cpu())
         labels.append(batch["is_cluster"].cpu())
     mean = {name: sums[name] / max(weights[name], 1) for name in sums}
     labels = torch.cat(labels).numpy() > 0.5

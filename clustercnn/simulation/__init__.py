@@ -8,6 +8,7 @@ from .injection import ClusterInjector, InjectionResult
 from .mosaic_background import MosaicBackground
 from .negatives import NEGATIVE_KINDS, NEGATIVES
 from .noise import Detector
+from .psf_variation import PSFVariation
 from .render import Renderer
 from .shards import MockShards, write_shards
 from .stream import MockStream
@@ -24,6 +25,7 @@ __all__ = [
     "MockShards",
     "MockStream",
     "MosaicBackground",
+    "PSFVariation",
     "Renderer",
     "SyntheticCluster",
     "Visibility",

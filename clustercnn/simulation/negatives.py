@@ -64,7 +64,7 @@ def draw_negatives(kind, clusters, centre, rng):
         distance, angle = rng.uniform(NEAREST_CLUSTER + 0.75, 24.0, n), rng.uniform(0, 2 * np.pi, n)
         off_centre = centre + np.stack([distance * np.cos(angle), distance * np.sin(angle)], axis=1)
         return clusters.clusters(coordinates, off_centre, rng, rng)
-    if kind == "field":
+    if kind == "field" or n == 0:
         x, y, rates, stamp = np.zeros(0), np.zeros(0), np.zeros((0, len(clusters.rates))), np.zeros(0, dtype=int)
     elif kind == "star":
         x, y, stamp = 0.0, 0.0, np.arange(n)

@@ -2,11 +2,13 @@
 """Stars to pixels: the array core that renders many stamps at once, in torch."""
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from clustercnn.psf import PSF, as_psf, builtin_psf
+from clustercnn.simulation.psf_variation import PSFVariation
 
 __all__ = ["Renderer", "band_psfs"]
 
@@ -158,6 +160,7 @@ class Renderer:
     """
 
     def __init__(self, psfs, shape, device="cpu", many_stars=False, smooth_reach=0.0):
+        self.psfs = list(psfs)
         self.shape = tuple(int(n) for n in shape)
         self.n_bands = len(psfs)
         self.device = torch.device(device)
@@ -184,7 +187,7 @@ class Renderer:
         self._points = torch.from_numpy(points).to(device)
         self._stamps_at_once = max(1, CACHED_PIXELS // (self.n_bands * ny * nx)) if self.device.type == "cpu" else None
 
-    def __call__(self, x, y, flux, stamp, n_stamps, smooth=None, blur=None):
+    def __call__(self, x, y, flux, stamp, n_stamps, smooth=None, blur=None, powers=None):
         """
         Render.
 
@@ -204,6 +207,9 @@ class Renderer:
             (n_stamps, n_bands).
         blur : `~torch.Tensor`, optional
             Variance (native pixels squared, per axis) of an extra Gaussian blur of each stamp, shape (n_stamps,).
+        powers : `~torch.Tensor`, optional
+            How much sharper or wider each stamp's PSFs are, shape (n_stamps, n_bands, 3); see
+            `~clustercnn.simulation.PSFVariation`.
 
         Returns
         -------
@@ -227,8 +233,16 @@ class Renderer:
                 for band in range(self.n_bands):
                     light[:, band].addcmul_(profile, rate[:, band, None, None].to(profile.dtype))
             light *= self.transfer
+            if powers is not None:
+                varied = torch.nonzero(powers[stamps].flatten(1).any(1))[:, 0]
+                light[varied] *= self._variation(powers[stamps][varied])
             pixels[stamps] = self._sample(light, None if blur is None else blur[stamps])
         return pixels
+
+    @cached_property
+    def _variation(self):
+        frequencies = (frequency.cpu().numpy().astype(float) for frequency in (self.frequency_y, self.frequency_x))
+        return PSFVariation(self.psfs, *frequencies, self.device)
 
     def _spread(self, x, y, flux, stamp, n_stamps):
         """Stars to a fine periodic grid, shape (n_stamps, n_bands, fine ny, fine nx)."""

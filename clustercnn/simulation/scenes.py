@@ -177,7 +177,7 @@ class ClusterScenes:
         table = self._radii.reshape(-1)
         return torch.lerp(table[row], table[row + 1], place - index)
 
-    def render(self, scenes, renderer, blur=None):
+    def render(self, scenes, renderer, blur=None, powers=None):
         """
         Noiseless pixels.
 
@@ -189,6 +189,8 @@ class ClusterScenes:
             For the stamps' shape and PSF, on the same device.
         blur : `~numpy.ndarray`, optional
             Variance of an extra Gaussian blur, pixel^2 per axis, shape (n,).
+        powers : `~torch.Tensor`, optional
+            How much sharper or wider the PSFs are, shape (n, n_bands, 3).
 
         Returns
         -------
@@ -202,4 +204,4 @@ class ClusterScenes:
         index, rows = place.long(), self._transforms[torch.from_numpy(scenes.profile).to(self.device)]
         radial = torch.lerp(rows.gather(1, index), rows.gather(1, index + 1), place - index)
         blur = None if blur is None else torch.from_numpy(blur).to(self.device, torch.float32)
-        return renderer(scenes.x, scenes.y, scenes.rate, scenes.stamp, len(radius), (radial, centre, rate), blur)
+        return renderer(scenes.x, scenes.y, scenes.rate, scenes.stamp, len(radius), (radial, centre, rate), blur, powers)

@@ -8,10 +8,12 @@ import torch
 from astropy import units as u
 
 from clustercnn.parameters import positive_quantity
+from clustercnn.psf_powers import NODES, radial_transfer
 from clustercnn.seeds import seed_sequence
 from clustercnn.simulation.background import BackgroundFields, star_rates
 from clustercnn.simulation.negatives import NEGATIVE_KINDS, NEGATIVES, draw_negatives
 from clustercnn.simulation.noise import Detector, add_noise, correlate
+from clustercnn.simulation.psf_variation import PSFVariation
 from clustercnn.simulation.random_numbers import RandomTensors
 from clustercnn.simulation.render import Renderer, band_psfs
 from clustercnn.simulation.scenes import ClusterScenes, Scenes
@@ -24,9 +26,11 @@ __all__ = ["MockStream"]
 # Samples are simulated in chunks of these sizes, which start at multiples of them: what a sample is depends on no batch.
 CHUNKS = {"cpu": 32, "cuda": 1024}
 # Every chunk has a generator for each of these; changing one of them leaves the others as they are.
-STREAMS = ("labels", "backgrounds", "stars", "positions", "negatives", "exposures", "photons", "readout")
+STREAMS = ("labels", "backgrounds", "stars", "positions", "negatives", "exposures", "photons", "readout", "psfs")
 JITTER = 0.5  # pixels: a source lies up to this far from the stamp's centre along each axis
 BLUR = 0.08  # pixel^2: largest variance of the extra blur that stands for focus changes
+OWN_POWER = 1 / 3  # of what the power of a PSF varies by, how much each of its nodes varies by itself
+MARGIN = 16  # pixels around a stamp of the background whose light a sharper or wider PSF moves
 
 
 class MockStream:
@@ -46,7 +50,7 @@ class MockStream:
         One per band; default: the built-in HST model.
     background : `~clustercnn.simulation.BackgroundFields` or `~clustercnn.simulation.MosaicBackground`, optional
         Default: a pool of synthetic discs. Before a real mosaic, which holds its noise already, only the clusters' own photons add
-        noise, and ``depth_scatter`` and ``noise_correlation`` must be 0.
+        noise, and ``depth_scatter``, ``noise_correlation`` and ``psf_scatter`` must be 0.
     negatives : dict, optional
         Kinds of negatives and their shares, which are normalised; default `~clustercnn.simulation.negatives.NEGATIVES`.
     rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
@@ -61,6 +65,10 @@ class MockStream:
         Each band of each stamp is exposed longer or shorter by up to this many dex; ``depth`` of a batch says by how much.
     noise_correlation : float
         Each stamp's noise is correlated between neighbouring pixels by up to this much, 0 to 0.25, see `Detector.expose`.
+    psf_scatter : float
+        In half of the stamps the PSF of each band is sharper or wider: its transfer function is raised to powers up to exp(4/3 of this) or down
+        to its inverse, see `~clustercnn.simulation.PSFVariation`; for Gaussians that is the ratio of the variances. ``psf`` of a
+        batch says to which. The light behind the clusters is made sharper or wider, too.
     metallicity, isochrones, imf
         Of the clusters, as in `~clustercnn.simulation.SyntheticCluster`; a background is not touched.
     r_v : float, optional
@@ -97,6 +105,7 @@ class MockStream:
         positive_fraction=0.6,
         depth_scatter=0.0,
         noise_correlation=0.0,
+        psf_scatter=0.0,
         metallicity=0.0,
         isochrones=None,
         imf="kroupa",
@@ -110,6 +119,8 @@ class MockStream:
             raise ValueError(f"depth_scatter must be 0 dex or more, not {depth_scatter}")
         if not 0.0 <= noise_correlation <= 0.25:
             raise ValueError(f"noise_correlation must lie in 0..0.25, not {noise_correlation}")
+        if not 0.0 <= psf_scatter <= 1.0:
+            raise ValueError(f"psf_scatter must lie in 0..1, not {psf_scatter}")
         self.device = torch.device(device)
         if self.device.type not in CHUNKS:
             raise ValueError(f"device must be one of {tuple(CHUNKS)}, not {device!r}")
@@ -121,6 +132,7 @@ class MockStream:
         self.positive_fraction = positive_fraction
         self.depth_scatter = depth_scatter
         self.noise_correlation = noise_correlation
+        self.psf_scatter = psf_scatter
         self.negatives = dict(NEGATIVES if negatives is None else negatives)
         if unknown := [kind for kind in self.negatives if kind not in NEGATIVE_KINDS]:
             raise ValueError(f"negatives must be of the kinds {NEGATIVE_KINDS}, not {unknown}")
@@ -138,8 +150,8 @@ class MockStream:
             background = BackgroundFields.discs(instrument, rng=backgrounds, distance=self.distance, psf=psf)
         if background.n_bands != len(instrument.bands):
             raise ValueError(f"background must have the {len(instrument.bands)} bands of the instrument, not {background.n_bands}")
-        if background.noisy and (depth_scatter or noise_correlation):
-            raise ValueError("depth_scatter and noise_correlation must be 0 before a background that holds its noise already")
+        if background.noisy and (depth_scatter or noise_correlation or psf_scatter):
+            raise ValueError("depth_scatter, noise_correlation and psf_scatter must be 0 before a background that holds its noise already")
         self.background = background
         profiles = None if profiles is None else list(profiles)
         self._clusters = ClusterScenes(
@@ -155,6 +167,9 @@ class MockStream:
         }
         psfs = [psf[band] for band in instrument.bands]
         self._renderer = Renderer(psfs, self.shape, device, smooth_reach=self._clusters.reach)
+        if psf_scatter:
+            ny, nx = (n + 2 * MARGIN for n in self.shape)
+            self._variation = PSFVariation(psfs, np.fft.fftfreq(ny), np.fft.rfftfreq(nx), device)
         detector = Detector.from_instrument(instrument)
         self._exposure, self._sky, self._read_variance = (
             torch.from_numpy(values).to(device, torch.float32) for values in (detector.exposure, detector.sky, detector.read_variance)
@@ -181,6 +196,8 @@ class MockStream:
             "negatives": self.negatives,
             "depth_scatter": self.depth_scatter,
             "noise_correlation": self.noise_correlation,
+            "psf_scatter": self.psf_scatter,
+            "psf_transfer": {band: radial_transfer(psf).round(5).tolist() for band, psf in self.psf.items()},
             "population": self.population,
             "visibility_aperture_radius_pixels": APERTURE_RADIUS,
             "seed": self.seed,
@@ -201,7 +218,8 @@ class MockStream:
         batch : dict of `~torch.Tensor`
             ``pixels`` (size, n_bands, ny, nx) float32 electron/s; ``parameters`` (size, 4) coordinates of the space, NaN for
             negatives; ``is_cluster`` (size,) 0 or 1; ``visibility`` (size,), NaN for negatives; ``depth`` (size, n_bands), decimal
-            logarithm of the exposure over the instrument's.
+            logarithm of the exposure over the instrument's; ``psf`` (size, n_bands, 3), natural logarithm of the powers to which the
+            transfer functions of the PSFs are raised at `~clustercnn.psf_powers.NODES`.
         """
         if start < 0 or size < 1:
             raise ValueError(f"start must be 0 or more and size at least 1, not {start} and {size}")
@@ -263,8 +281,9 @@ class MockStream:
         for i, name in enumerate(self.negatives):
             rows = np.flatnonzero(kind == i)
             parts.append((draw_negatives(name, self._clusters, centre[rows], rng["negatives"]), rows))
-        light = self._clusters.render(Scenes.join(parts, n), self._renderer, BLUR * rng["labels"].random(n))
-        background = self.background.stamps(n, self.shape, rng["backgrounds"], self.device)
+        powers = self._psf_powers(rng["psfs"])
+        light = self._clusters.render(Scenes.join(parts, n), self._renderer, BLUR * rng["labels"].random(n), powers)
+        background = self._backgrounds(rng["backgrounds"], powers)
         depth = 10 ** (self.depth_scatter * rng["exposures"].uniform(-1.0, 1.0, (n, len(self.instrument.bands))))
         correlation = self.noise_correlation * rng["exposures"].random(n)
         depth, correlation = (torch.from_numpy(values).to(self.device, torch.float32) for values in (depth, correlation))
@@ -286,7 +305,26 @@ class MockStream:
             "is_cluster": is_cluster.float(),
             "visibility": torch.where(is_cluster, visibility, torch.nan),
             "depth": torch.log10(depth),
+            "psf": torch.zeros(n, len(self.instrument.bands), len(NODES), device=self.device) if powers is None else powers,
         }
+
+    def _psf_powers(self, rng):
+        """How much sharper or wider the PSFs of a chunk are, shape (n, n_bands, 3); None where they never are."""
+        if not self.psf_scatter:
+            return None
+        shape = self.chunk_size, len(self.instrument.bands), len(NODES)
+        powers = self.psf_scatter * (rng.uniform(-1.0, 1.0, (*shape[:2], 1)) + OWN_POWER * rng.uniform(-1.0, 1.0, shape))
+        powers[rng.random(len(powers)) < 0.5] = 0.0
+        return torch.from_numpy(powers).to(self.device, torch.float32)
+
+    def _backgrounds(self, rng, powers):
+        """The light behind the clusters of a chunk, through the PSFs of each stamp."""
+        if powers is None:
+            return self.background.stamps(self.chunk_size, self.shape, rng, self.device)
+        wide = self.background.stamps(self.chunk_size, [n + 2 * MARGIN for n in self.shape], rng, self.device)
+        rows = torch.nonzero(powers.flatten(1).any(1))[:, 0]
+        wide[rows] = torch.fft.irfft2(torch.fft.rfft2(wide[rows]) * self._variation(powers[rows]), s=wide.shape[-2:])
+        return wide[..., MARGIN:-MARGIN, MARGIN:-MARGIN].clamp_min(0.0)
 
 
 class _Batches(torch.utils.data.IterableDataset):

@@ -45,7 +45,7 @@ RATE = u.electron / u.s
 
 
 def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 2048), client=None, *, draws=200, batch_size=256,
-                 device="auto", rng=0, instrument=None, pixel_scale=None, distance=None, zero_point_error=0 * u.mag,
+                 device="auto", rng=0, instrument=None, pixel_scale=None, distance=None, zero_point_error=0 * u.mag, psf=None,
                  saturation=None, checkpoint=None, progress=False):
     """
     Find candidates in images and infer their parameters.
@@ -78,7 +78,7 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     client : `~dask.distributed.Client`, optional
         Its workers do the work. Images from FITS paths are mapped by each worker, and must be there under the same path; dask and zarr
         arrays are read by the workers too; plain arrays are sent to each.
-    draws, batch_size, device, rng, instrument, pixel_scale, distance, zero_point_error
+    draws, batch_size, device, rng, instrument, pixel_scale, distance, zero_point_error, psf
         See `clustercnn.network.ClusterNet.predict`; what it refuses is refused before the search begins. Pixels that are masked, not
         finite or not exposed (0 in all bands) count as unknown, as with its ``nan="mask"``.
     saturation : `~astropy.units.Quantity` or dict, optional
@@ -142,7 +142,7 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     finder = as_finder(finder)
     seed = seed_sequence(rng)
     options = {"draws": draws, "batch_size": batch_size, "device": device, "instrument": instrument, "pixel_scale": pixel_scale,
-               "distance": distance, "zero_point_error": zero_point_error}
+               "distance": distance, "zero_point_error": zero_point_error} | ({} if psf is None else {"psf": psf})
     limits = _limits(saturation, images, instrument)
     if positions is None:
         tiles = _tiles(images.shape, tile_shape)
@@ -159,7 +159,7 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
             "version": __version__, "bands": list(images.bands), "shape": list(images.shape), "pixels": images.sha256(),
             "model": _model(net), "draws": draws, "seed": [str(seed.entropy), str(seed.spawn_key)],
             "instrument": None if instrument is None else instrument.to_dict(), "zero_point_error": str(zero_point_error),
-            "saturation": limits})
+            "psf": None if psf is None else {band: _hash(one.data) for band, one in psf.items()}, "saturation": limits})
     how = {"client": client, "folder": folder, "progress": progress}
     if positions is None:
         candidates = _joined(tables_of(_find_in_tile, tiles, (images, finder), "detecting", **how))
