@@ -19,8 +19,9 @@ from clustercnn.estimate import FLAGS
 from clustercnn.instruments import Instrument
 from clustercnn.network import ClusterNet
 from clustercnn.network.modelfile import read_file, write_file
-from clustercnn.psf import as_psf
+from clustercnn.psf import as_psf, hst_psf
 from clustercnn.psf_powers import radial_transfer
+from clustercnn.simulation import BackgroundFields, MockStream
 
 RATE = u.electron / u.s
 BANDS = ("F336W", "F438W", "F814W")
@@ -304,6 +305,24 @@ def test_another_instrument():
     other = Instrument.from_dict(m83 | {"passbands": m83["passbands"] | {"F814W": "ACS_WFC_F814W"}})
     with pytest.raises(ValueError, match="band F814W .* ACS_WFC_F814W, but the network was made for WFC3_UVIS_F814W"):
         net.predict(stamps, instrument=other)
+
+
+def test_m83_takes_the_psf_into_account():
+    """Clusters through PSFs of four fifths of the width are taken for less massive ones than they are, unless the network is told."""
+    m83 = Instrument.from_name("HST/WFC3/UVIS/M83")
+    net, n = ClusterNet.from_pretrained("m83"), 384
+    psf = {band: hst_psf(band, pixel_scale=0.05 * u.arcsec / u.pix) for band in net.bands}
+    fields = BackgroundFields.discs(m83, n_fields=3, field_shape=(256, 256), rng=5, distance=4.5 * u.Mpc, psf=psf)
+    batch = MockStream(net.space, m83, psf=psf, background=fields, rng=6, distance=4.5 * u.Mpc, positive_fraction=1.0).batch(0, n)
+    seen = (batch["visibility"] > 20).numpy()
+    truth = batch["parameters"][seen, 2].numpy()
+    bias, held = {}, {}
+    for name, told in (("untold", None), ("told", psf)):
+        mass = net.predict(batch["pixels"].numpy() * RATE, draws=300, psf=told).draws[seen, :, 2]
+        low, middle, high = np.percentile(mass, [16, 50, 84], axis=1)
+        bias[name], held[name] = np.median(middle - truth), np.mean((low < truth) & (truth < high))
+    assert bias["untold"] < -0.05 and abs(bias["told"]) < 0.03
+    assert held["untold"] < 0.54 and abs(held["told"] - 0.68) < 4 * np.sqrt(0.68 * 0.32 / seen.sum())
 
 
 def test_zero_points(net, nets):
