@@ -86,7 +86,7 @@ def _seen(module, stream, samples, first, device, progress, clusters_only=False)
     """
     Labels of the mocks, what the module sees of them as they are and, if it takes conditions, augmented; a row per mock.
 
-    Of clusters only, features and no views.
+    ``own_psf`` tells those through the PSF that a network presumes where it is told none. Of clusters only, features and no views.
     """
     augmentation = Augmentation(module.scales, calibrated=module.scaling == "fixed") if module.conditions else None
     generator = torch.Generator().manual_seed(SEED)
@@ -101,6 +101,7 @@ def _seen(module, stream, samples, first, device, progress, clusters_only=False)
                 batch, positive = {name: values[positive] for name, values in batch.items()}, positive[positive]
             n = len(positive)
             part = {"parameters": batch["parameters"], "visibility": batch["visibility"], "positive": positive}
+            part["own_psf"] = ~batch["psf"].flatten(1).any(1) if "psf" in batch else torch.ones(n, dtype=torch.bool)
             part |= _view(module, batch, device, not clusters_only)
             if augmentation is not None:
                 batch = augmentation(batch, augmentation.numbers(n, generator))
@@ -130,8 +131,11 @@ def _view(module, batch, device, whole):
 
 
 def _by_kind(mocks):
-    """The views of complete mocks and, of a module that takes conditions, of those of the augmented ones that are incomplete."""
-    kinds = {"complete": {name: mocks[f"view {name}"].numpy() for name in VIEWS}}
+    """The views of mocks by their kind: as they are and, of a module that takes conditions, those of the augmented ones that are incomplete."""
+    own = mocks["own_psf"]
+    kinds = {"complete": {name: mocks[f"view {name}"][own].numpy() for name in VIEWS}}
+    if not own.all():
+        kinds["other PSF"] = {name: mocks[f"view {name}"][~own].numpy() for name in VIEWS}
     if "incomplete" in mocks:
         kinds["incomplete"] = {name: mocks[f"augmented view {name}"][mocks["incomplete"]].numpy() for name in VIEWS}
     return kinds
@@ -219,7 +223,7 @@ def _fit_temperatures(module, unseen, fitting, checking):
     """Fit and set both; what they are, their errors, and the loss that they save on the mocks that were not fitted."""
     found = {}
     for name, head, loss, mocks, n in (
-        ("posterior", module.posterior, _posterior_loss, unseen, int(unseen["positive"].sum())),
+        ("posterior", module.posterior, _posterior_loss, unseen, int((unseen["positive"] & unseen["own_psf"]).sum())),
         ("class", module.cluster, _class_loss, fitting, _effective_number(fitting["positive"])),
     ):
 
@@ -234,8 +238,8 @@ def _fit_temperatures(module, unseen, fitting, checking):
 
 
 def _posterior_loss(module, mocks):
-    """Mean negative log density at the truth of the plain clusters."""
-    positive = mocks["positive"]
+    """Mean negative log density at the truth of the plain clusters through the PSF that is presumed where none is told."""
+    positive = mocks["positive"] & mocks["own_psf"]
     return _density_loss(module.posterior, mocks["features"][positive], mocks["parameters"][positive])
 
 
@@ -274,11 +278,15 @@ def _report(module, space, mocks, domain):
     n = min(positive.sum(), (~positive).sum())
     even = np.concatenate([np.flatnonzero(positive)[:n], np.flatnonzero(~positive)[:n]])
     error, limit = calibration_error(p_cluster[even], positive[even])
-    joint = tarp(estimate, truth, levels=np.arange(1, 10) / 10)
+    own = mocks["own_psf"].numpy()[positive]
+    told = {name: value[own] for name, value in truth.items()}
+    joint = tarp(estimate[own], told, levels=np.arange(1, 10) / 10)
+    others = {name: value[~own] for name, value in truth.items()}
     return {
         "clusters": int(positive.sum()),
         "negatives": int((~positive).sum()),
-        "coverage": _rows(coverage(estimate, truth)),
+        "coverage": _rows(coverage(estimate[own], told)),
+        **({} if own.all() else {"coverage_other_psf": _rows(coverage(estimate[~own], others))}),
         "joint_coverage": _rows(joint),
         "class": {
             "reliability": _rows(reliability(p_cluster[even], positive[even])),
@@ -298,17 +306,18 @@ def _rows(table):
 def _false_alarms(domain, mocks, positive):
     """Share of mocks that are flagged though they are what the network was made for: clusters by fifths of visibility, others, with holes."""
     kinds = _by_kind(mocks)
-    flagged = {kind: domain.typicality(seen, np.full(len(seen["features"]), kind == "complete")) <= OUT_OF_DOMAIN
-               for kind, seen in kinds.items()}
-    visibility = mocks["visibility"].numpy()[positive]
+    flagged = {kind: domain.typicality(seen, np.full(len(seen["features"]), kind)) <= OUT_OF_DOMAIN for kind, seen in kinds.items()}
+    own = mocks["own_psf"].numpy()
+    positive, visibility = positive[own], mocks["visibility"].numpy()[own & positive]
     edges = np.quantile(visibility, np.linspace(0, 1, 6))
     fifth = np.searchsorted(edges[1:-1], visibility)
     groups = {"clusters": flagged["complete"][positive]}
     for i, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
         groups[f"clusters of visibility {low:.3g} to {high:.3g}"] = flagged["complete"][positive][fifth == i]
     groups["others"] = flagged["complete"][~positive]
-    if "incomplete" in flagged:
-        groups["with unknown pixels or bands"] = flagged["incomplete"]
+    for kind, title in (("other PSF", "through other PSFs"), ("incomplete", "with unknown pixels or bands")):
+        if kind in flagged:
+            groups[title] = flagged[kind]
     error = (OUT_OF_DOMAIN * (1 - OUT_OF_DOMAIN)) ** 0.5
     return [
         {"mocks": name, "n": len(group), "false_alarms": float(group.mean()), "error": error / len(group) ** 0.5}
@@ -344,12 +353,14 @@ def calibration_text(report):
     lesson = report["last_lesson"]
     end = f"gain {lesson['gain']:.4f}" if lesson["stays"] else "no gain, undone"
     lines += ["", f"last lesson of the posterior: {lesson['clusters']:,} clusters, {end}"]
-    lines += ["", "intervals that hold the truth       (sigma off)"]
-    names = list(dict.fromkeys(row["parameter"] for row in report["coverage"]))
-    for name in names:
-        rows = [row for row in report["coverage"] if row["parameter"] == name]
-        cells = (f"{row['level']:.0%}: {row['coverage']:.1%} +- {row['error']:.1%} ({row['deviation']:+.1f})" for row in rows)
-        lines.append(f"  {name:18} {'   '.join(cells)}")
+    for key, title in (("coverage", ""), ("coverage_other_psf", ", through other PSFs")):
+        if key not in report:
+            continue
+        lines += ["", f"intervals that hold the truth{title}       (sigma off)"]
+        for name in dict.fromkeys(row["parameter"] for row in report[key]):
+            rows = [row for row in report[key] if row["parameter"] == name]
+            cells = (f"{row['level']:.0%}: {row['coverage']:.1%} +- {row['error']:.1%} ({row['deviation']:+.1f})" for row in rows)
+            lines.append(f"  {name:18} {'   '.join(cells)}")
     cells = (f"{row['level']:.0%}: {row['coverage']:.1%} ({row['deviation']:+.1f})" for row in report["joint_coverage"])
     lines += ["", "all parameters jointly (TARP)", *(f"  {cell}" for cell in cells)]
     lines += [

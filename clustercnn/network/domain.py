@@ -13,7 +13,7 @@ __all__ = ["OUT_OF_DOMAIN", "Domain", "look"]
 OUT_OF_DOMAIN = 0.01  # typicality from which down a stamp is flagged
 # Views of a stamp, and how many principal components of each are compared.
 VIEWS = {"features": 40, "texture": 150, "sharpness": 40}
-KINDS = ("complete", "incomplete")
+KINDS = ("complete", "other PSF", "incomplete")
 LEVELS = np.geomspace(1e-4, 1.0, 81)  # shares of mocks for which the distance is tabulated
 
 
@@ -116,13 +116,13 @@ class Domain:
     """
     Where the mocks lie in the views of `look`, as a normal distribution in each.
 
-    A stamp is as strange as it is to the view to which it is strangest. Complete stamps and those of which pixels or bands are unknown are
-    compared with their like.
+    A stamp is as strange as it is to the view to which it is strangest. Complete stamps, those through another PSF than that of the training
+    which is told, and those of which pixels or bands are unknown are compared with their like.
 
     Parameters
     ----------
     views : dict
-        For each of the kinds ``"complete"`` and (where there are) ``"incomplete"`` a dict of views.
+        For each of the kinds ``"complete"`` and (where there are) ``"other PSF"`` and ``"incomplete"`` a dict of views.
     tails : dict
         For each kind the quantiles of the smallest share among the views.
 
@@ -151,7 +151,7 @@ class Domain:
             tails[kind] = np.quantile(np.min([shares for _, shares in fitted.values()], axis=0), LEVELS)
         return cls(views, tails)
 
-    def typicality(self, seen, complete):
+    def typicality(self, seen, kinds):
         """
         Share of mocks that are at least as strange.
 
@@ -159,17 +159,18 @@ class Domain:
         ----------
         seen : dict of `~numpy.ndarray`
             Of `look`.
-        complete : `~numpy.ndarray` of bool
-            Whether all pixels are known, shape (n,).
+        kinds : `~numpy.ndarray` of str
+            Of which kind each is, shape (n,).
 
         Returns
         -------
         share : `~numpy.ndarray`
-            Shape (n,), at least 0.0001 and what so many mocks can tell; NaN for incomplete stamps if there were none among the mocks.
+            Shape (n,), at least 0.0001 and what so many mocks can tell; NaN for those of a kind that no mock was of.
         """
-        share = np.full(len(complete), np.nan)
-        for kind, rows in zip(KINDS, (complete, ~complete), strict=True):
-            if kind in self.views and rows.any():
+        share = np.full(len(kinds), np.nan)
+        for kind in self.views:
+            rows = kinds == kind
+            if rows.any():
                 with np.errstate(over="ignore", invalid="ignore"):
                     each = [view.share(view.squared(seen[name][rows])) for name, view in self.views[kind].items()]
                 share[rows] = np.interp(np.min(np.nan_to_num(each), axis=0), self.tails[kind], LEVELS)

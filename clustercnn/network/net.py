@@ -33,6 +33,7 @@ __all__ = ["ClusterNet"]
 # Electrons per second and pixel at which the stretch turns from linear to logarithmic: about the noise at the depth of M83.
 SCALES = {"F336W": 0.01, "F438W": 0.02, "F814W": 0.05}
 UNIT = u.electron / u.s
+SAME_PSF = 0.03  # natural logarithm of the powers up to which a PSF is that of the training
 
 
 class ClusterNet:
@@ -479,7 +480,7 @@ class ClusterNet:
                         part[lost] = unknown
                     all_draws[start:stop], visibility[start:stop], p_cluster[start:stop] = answer
                     if self.domain is not None:
-                        typicality[start:stop] = self._typicality(module, pixels, features, bad, lost)
+                        typicality[start:stop] = self._typicality(module, pixels, features, bad, lost, bool(powers.abs().max() > SAME_PSF))
                         bad |= np.where(typicality[start:stop] <= OUT_OF_DOMAIN, FLAGS["out of domain"], 0)
                     flags[start:stop] |= bad
                     bar.update(stop - start)
@@ -573,11 +574,12 @@ class ClusterNet:
         if expected is not None and not abs(value / expected - 1) <= 0.02:
             raise ValueError(f"the {name} is {value:.4g} {unit}, but the network was trained at {expected:.4g} {unit}")
 
-    def _typicality(self, module, pixels, features, flags, lost):
+    def _typicality(self, module, pixels, features, flags, lost, another_psf):
         """See `Domain`; a network without conditions takes filled pixels for known ones."""
         complete = flags & FLAGS["masked pixels"] == 0 if self.config["conditions"] else np.full(len(pixels), True)
+        kinds = np.where(complete, "other PSF" if another_psf else "complete", "incomplete")
         views = look(module, torch.from_numpy(pixels).to(features.device), features)
-        return np.where(lost, np.nan, self.domain.typicality(views, complete))
+        return np.where(lost, np.nan, self.domain.typicality(views, kinds))
 
     def _checked_contract(self, stream):
         """A copy of the stream's contract, if it fits."""
