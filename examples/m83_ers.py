@@ -55,7 +55,7 @@ FOREGROUND, R_V = 0.22 * u.mag, 3.1
 FLAGS = {0: "ok", 1: "saturated star", 2: "saturated cluster", 3: "nucleus", 4: "artifact"}
 REACH = 25  # pixels: no offset is larger
 NEAR = 8  # pixels: a source this near to an object of the catalogue is not new
-P_CLUSTER = 0.9  # of ten times as many negatives as clusters it leaves a sample that is 99 % pure
+P_CLUSTER = 0.95  # as the commands take it
 
 
 def read_catalogue(folder):

@@ -34,7 +34,7 @@ AGES = (10**6.6001, 10**10.0999) * u.yr  # those of the isochrones; the prior re
 BORDER, APART = 32, 24  # pixels: from the edges, from one another
 VISIBLE = 10
 CUTS = {"p_cluster": (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999), "visibility": (0, 2, 4, 6, 8, 10, 15, 20, 30, 50)}
-P_CLUSTER = 0.9  # of the curve along visibility
+P_CLUSTER = 0.95  # of the curve along visibility
 
 
 def visible_clusters(n, images, instrument, rng):

@@ -219,7 +219,7 @@ class MockStream:
             ``pixels`` (size, n_bands, ny, nx) float32 electron/s; ``parameters`` (size, 4) coordinates of the space, NaN for
             negatives; ``is_cluster`` (size,) 0 or 1; ``visibility`` (size,), NaN for negatives; ``depth`` (size, n_bands), decimal
             logarithm of the exposure over the instrument's; ``psf`` (size, n_bands, 3), natural logarithm of the powers to which the
-            transfer functions of the PSFs are raised at `~clustercnn.psf_powers.NODES`.
+            transfer functions of the PSFs are raised, see `~clustercnn.psf_powers.psf_powers`.
         """
         if start < 0 or size < 1:
             raise ValueError(f"start must be 0 or more and size at least 1, not {start} and {size}")

@@ -130,7 +130,7 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     >>> from clustercnn.survey import make_catalog
     >>> images = MultiBandImage.read({"F336W": "u.fits", "F438W": "b.fits", "F814W": "i.fits"})  # doctest: +SKIP
     >>> catalog = make_catalog(images, ClusterNet.from_pretrained("m83"), checkpoint="m83.tiles")  # doctest: +SKIP
-    >>> clusters = catalog[(catalog["p_cluster"] > 0.9) & (catalog["part_of"] == 0)]  # doctest: +SKIP
+    >>> clusters = catalog[(catalog["p_cluster"] > 0.95) & (catalog["part_of"] == 0)]  # doctest: +SKIP
     """
     images = as_images(images)
     if not (hasattr(net, "predict") and hasattr(net, "contract")):
