@@ -3,10 +3,12 @@
 
 import numpy as np
 
-__all__ = ["FREQUENCIES", "NODES", "hats", "psf_powers", "radial_transfer"]
+__all__ = ["FREQUENCIES", "NODES", "OWN_POWER", "hats", "psf_powers", "radial_transfer"]
 
 #: Cycles per pixel at which a power is told, of the wings, the core and its sharpest part; in between it is interpolated.
 NODES = (0.05, 0.2, 0.4)
+#: In simulations the power of a PSF varies as a whole, and each node by so much of that by itself.
+OWN_POWER = 1 / 3
 #: Cycles per pixel at which transfer functions are compared.
 FREQUENCIES = np.arange(0.025, 0.501, 0.025)
 ANGLES = np.pi * np.arange(8) / 8

@@ -11,7 +11,7 @@ from .headers import stated_zero_point
 from .instruments import Instrument
 from .parameters import as_quantity
 from .psf import PSF
-from .psf_powers import NODES, psf_powers
+from .psf_powers import NODES, OWN_POWER, psf_powers
 
 __all__ = ["depth_covered", "log_depth", "log_psf_powers", "psf_covered", "read_stamps"]
 
@@ -222,7 +222,7 @@ def psf_covered(contract):
     >>> psf_covered({"psf_scatter": 0.6})
     0.95
     """
-    return _PSF + 4 / 3 * contract.get("psf_scatter", 0.0)
+    return _PSF + (1 + OWN_POWER) * contract.get("psf_scatter", 0.0)
 
 
 def log_psf_powers(psf, contract, user="network"):

@@ -234,8 +234,9 @@ class Renderer:
                     light[:, band].addcmul_(profile, rate[:, band, None, None].to(profile.dtype))
             light *= self.transfer
             if powers is not None:
-                varied = torch.nonzero(powers[stamps].flatten(1).any(1))[:, 0]
-                light[varied] *= self._variation(powers[stamps][varied])
+                own = powers[stamps]
+                varied = torch.nonzero(own.flatten(1).any(1))[:, 0]
+                light[varied] *= self._variation(own[varied])
             pixels[stamps] = self._sample(light, None if blur is None else blur[stamps])
         return pixels
 

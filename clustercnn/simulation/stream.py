@@ -8,7 +8,7 @@ import torch
 from astropy import units as u
 
 from clustercnn.parameters import positive_quantity
-from clustercnn.psf_powers import NODES, radial_transfer
+from clustercnn.psf_powers import NODES, OWN_POWER, radial_transfer
 from clustercnn.seeds import seed_sequence
 from clustercnn.simulation.background import BackgroundFields, star_rates
 from clustercnn.simulation.negatives import NEGATIVE_KINDS, NEGATIVES, draw_negatives
@@ -29,7 +29,6 @@ CHUNKS = {"cpu": 32, "cuda": 1024}
 STREAMS = ("labels", "backgrounds", "stars", "positions", "negatives", "exposures", "photons", "readout", "psfs")
 JITTER = 0.5  # pixels: a source lies up to this far from the stamp's centre along each axis
 BLUR = 0.08  # pixel^2: largest variance of the extra blur that stands for focus changes
-OWN_POWER = 1 / 3  # of what the power of a PSF varies by, how much each of its nodes varies by itself
 MARGIN = 16  # pixels around a stamp of the background whose light a sharper or wider PSF moves
 
 

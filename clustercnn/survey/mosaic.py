@@ -61,10 +61,10 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
         by piece.
     net : `~clustercnn.network.ClusterNet` or alike
         What infers. Of another object are asked: ``predict(images, positions, draws=, batch_size=, device=, rng=, nan=, instrument=,
-        pixel_scale=, distance=, zero_point_error=)``, which gives a `~clustercnn.estimate.ClusterEstimate` with ``p_cluster`` and
-        ``visibility``, of no rows where there are no positions, and whose parameters include ``half_light_radius`` (arcsec); and
-        ``contract``, a dict with ``stamp_shape`` (ny, nx) and, where known, ``bands``, ``pixel_scale`` (arcsec) and ``zero_points``
-        (band -> magnitude of 1 electron/s).
+        pixel_scale=, distance=, zero_point_error=)`` and ``psf=`` where one is given, which gives a `~clustercnn.estimate.ClusterEstimate`
+        with ``p_cluster`` and ``visibility``, of no rows where there are no positions, and whose parameters include ``half_light_radius``
+        (arcsec); and ``contract``, a dict with ``stamp_shape`` (ny, nx) and, where known, ``bands``, ``pixel_scale`` (arcsec) and
+        ``zero_points`` (band -> magnitude of 1 electron/s).
     finder : callable or finder of photutils, optional
         ``finder(images) -> table`` with ``x_centroid`` and ``y_centroid``, or sky coordinates where the images have a WCS; None where
         there is nothing. Default `~clustercnn.survey.find_clusters`. Its other columns come along, but those of the names below, and
@@ -159,7 +159,7 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
             "version": __version__, "bands": list(images.bands), "shape": list(images.shape), "pixels": images.sha256(),
             "model": _model(net), "draws": draws, "seed": [str(seed.entropy), str(seed.spawn_key)],
             "instrument": None if instrument is None else instrument.to_dict(), "zero_point_error": str(zero_point_error),
-            "psf": None if psf is None else {band: _hash(one.data) for band, one in psf.items()}, "saturation": limits})
+            "psf": None if psf is None else {band: [repr(one), *one.center, _hash(one.data)] for band, one in psf.items()}, "saturation": limits})
     how = {"client": client, "folder": folder, "progress": progress}
     if positions is None:
         candidates = _joined(tables_of(_find_in_tile, tiles, (images, finder), "detecting", **how))
