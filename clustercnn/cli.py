@@ -422,7 +422,8 @@ def _fresh_calibration(net, samples, seed, device, psf, background, mocks):
         n_fields = min(max(16, samples // 5000), 64)  # drawing one takes a second or more
         background = BackgroundFields.discs(instrument, n_fields=n_fields, rng=fields, distance=distance, psf=psf)
     settings = {"shape": contract["stamp_shape"]}
-    settings |= {name: contract[name] for name in ("negatives", "depth_scatter", "noise_correlation", "psf_scatter") if name in contract}
+    varied = "negatives", "neighbour_fraction", "depth_scatter", "noise_correlation", "psf_scatter"
+    settings |= {name: contract[name] for name in varied if name in contract}
     settings |= mocks | {"positive_fraction": 0.5}  # equal odds, as the class probability promises them
     stream = MockStream(net.space, instrument, psf=psf, background=background, distance=distance, rng=clusters, **settings)
     for name in ("background", "light_within_pixels", "population"):

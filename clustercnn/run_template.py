@@ -45,6 +45,7 @@ seed = 1
 
 DISC = """\
 background = "disc"            # synthetic discs; "mosaic" takes the images above
+neighbour_fraction = 0.2       # of the stamps have another cluster 4 to 24 pixels from the centre
 depth_scatter = 0.3            # dex: exposures of each band are up to twice as long or as short, and the network is told
 noise_correlation = 0.14       # drizzled mosaics pass on about so much of a pixel's noise to its neighbours
 psf_scatter = 0.2              # PSFs of three quarters to four thirds of the variance, and the network is told that of the data"""

@@ -37,6 +37,7 @@ ENTRIES = {
         "avoid": str,
         "avoid_radius": str,
         "positive_fraction": float,
+        "neighbour_fraction": float,
         "negatives": dict,
         "depth_scatter": float,
         "noise_correlation": float,

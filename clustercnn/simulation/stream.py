@@ -26,7 +26,7 @@ __all__ = ["MockStream"]
 # Samples are simulated in chunks of these sizes, which start at multiples of them: what a sample is depends on no batch.
 CHUNKS = {"cpu": 32, "cuda": 1024}
 # Every chunk has a generator for each of these; changing one of them leaves the others as they are.
-STREAMS = ("labels", "backgrounds", "stars", "positions", "negatives", "exposures", "photons", "readout", "psfs")
+STREAMS = ("labels", "backgrounds", "stars", "positions", "negatives", "exposures", "photons", "readout", "psfs", "neighbours")
 JITTER = 0.5  # pixels: a source lies up to this far from the stamp's centre along each axis
 BLUR = 0.08  # pixel^2: largest variance of the extra blur that stands for focus changes
 MARGIN = 16  # pixels around a stamp of the background whose light a sharper or wider PSF moves
@@ -49,7 +49,7 @@ class MockStream:
         One per band; default: the built-in HST model.
     background : `~clustercnn.simulation.BackgroundFields` or `~clustercnn.simulation.MosaicBackground`, optional
         Default: a pool of synthetic discs. Before a real mosaic, which holds its noise already, only the clusters' own photons add
-        noise, and ``depth_scatter``, ``noise_correlation`` and ``psf_scatter`` must be 0.
+        noise, and ``neighbour_fraction``, ``depth_scatter``, ``noise_correlation`` and ``psf_scatter`` must be 0.
     negatives : dict, optional
         Kinds of negatives and their shares, which are normalised; default `~clustercnn.simulation.negatives.NEGATIVES`.
     rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
@@ -60,6 +60,8 @@ class MockStream:
         Distance of the galaxy; default that of M83 in the paper, 4.5 Mpc.
     positive_fraction : float
         Share of stamps with a cluster.
+    neighbour_fraction : float
+        Share of stamps with another cluster of the prior 4 to 24 pixels from the centre, whatever is there: part of the light behind.
     depth_scatter : float
         Each band of each stamp is exposed longer or shorter by up to this many dex; ``depth`` of a batch says by how much.
     noise_correlation : float
@@ -102,6 +104,7 @@ class MockStream:
         shape=(64, 64),
         distance=4.5 * u.Mpc,
         positive_fraction=0.6,
+        neighbour_fraction=0.0,
         depth_scatter=0.0,
         noise_correlation=0.0,
         psf_scatter=0.0,
@@ -112,8 +115,9 @@ class MockStream:
         profiles=None,
         device="cpu",
     ):
-        if not 0.0 <= positive_fraction <= 1.0:
-            raise ValueError(f"positive_fraction must lie in 0..1, not {positive_fraction}")
+        for name, share in (("positive_fraction", positive_fraction), ("neighbour_fraction", neighbour_fraction)):
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"{name} must lie in 0..1, not {share}")
         if not 0.0 <= depth_scatter < np.inf:
             raise ValueError(f"depth_scatter must be 0 dex or more, not {depth_scatter}")
         if not 0.0 <= noise_correlation <= 0.25:
@@ -129,6 +133,7 @@ class MockStream:
         self.shape = tuple(int(n) for n in shape)
         self.distance = positive_quantity(distance, u.Mpc, "distance")
         self.positive_fraction = positive_fraction
+        self.neighbour_fraction = neighbour_fraction
         self.depth_scatter = depth_scatter
         self.noise_correlation = noise_correlation
         self.psf_scatter = psf_scatter
@@ -149,8 +154,10 @@ class MockStream:
             background = BackgroundFields.discs(instrument, rng=backgrounds, distance=self.distance, psf=psf)
         if background.n_bands != len(instrument.bands):
             raise ValueError(f"background must have the {len(instrument.bands)} bands of the instrument, not {background.n_bands}")
-        if background.noisy and (depth_scatter or noise_correlation or psf_scatter):
-            raise ValueError("depth_scatter, noise_correlation and psf_scatter must be 0 before a background that holds its noise already")
+        if background.noisy and (neighbour_fraction or depth_scatter or noise_correlation or psf_scatter):
+            raise ValueError(
+                "neighbour_fraction, depth_scatter, noise_correlation and psf_scatter must be 0 before a background that holds its noise already"
+            )
         self.background = background
         profiles = None if profiles is None else list(profiles)
         self._clusters = ClusterScenes(
@@ -192,6 +199,7 @@ class MockStream:
             "parameter_space": self.space.to_dict(),
             "background": type(self.background).__name__,
             "positive_fraction": self.positive_fraction,
+            "neighbour_fraction": self.neighbour_fraction,
             "negatives": self.negatives,
             "depth_scatter": self.depth_scatter,
             "noise_correlation": self.noise_correlation,
@@ -281,8 +289,14 @@ class MockStream:
             rows = np.flatnonzero(kind == i)
             parts.append((draw_negatives(name, self._clusters, centre[rows], rng["negatives"]), rows))
         powers = self._psf_powers(rng["psfs"])
-        light = self._clusters.render(Scenes.join(parts, n), self._renderer, BLUR * rng["labels"].random(n), powers)
+        blur = BLUR * rng["labels"].random(n)
+        light = self._clusters.render(Scenes.join(parts, n), self._renderer, blur, powers)
         background = self._backgrounds(rng["backgrounds"], powers)
+        rows = np.flatnonzero(rng["neighbours"].random(n) < self.neighbour_fraction)
+        if len(rows):
+            others = draw_negatives("off_centre", self._clusters, centre[rows], rng["neighbours"])
+            others = self._clusters.render(others, self._renderer, blur[rows], None if powers is None else powers[rows])
+            background[rows] += others.clamp_min(0.0)
         depth = 10 ** (self.depth_scatter * rng["exposures"].uniform(-1.0, 1.0, (n, len(self.instrument.bands))))
         correlation = self.noise_correlation * rng["exposures"].random(n)
         depth, correlation = (torch.from_numpy(values).to(self.device, torch.float32) for values in (depth, correlation))
