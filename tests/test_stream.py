@@ -207,12 +207,31 @@ def test_streams_before_a_real_mosaic():
     assert np.std((added - expected) / noise) < 1.3
 
 
-@pytest.mark.parametrize("settings", [{"depth_scatter": 0.1}, {"noise_correlation": 0.1}])
+@pytest.mark.parametrize("settings", [{"depth_scatter": 0.1}, {"noise_correlation": 0.1}, {"neighbour_fraction": 0.1}])
 def test_real_mosaics_have_one_depth(settings):
     mosaic, _ = real_mosaic()
     background = MosaicBackground(dict(zip(M83.bands, mosaic * u.electron / u.s, strict=True)))
-    with pytest.raises(ValueError, match="depth_scatter, noise_correlation and psf_scatter must be 0 before a background that holds its noise"):
+    with pytest.raises(ValueError, match="neighbour_fraction, depth_scatter, noise_correlation and psf_scatter must be 0 before a background"):
         make_stream(background=background, **settings)
+
+
+def test_neighbours():
+    """Of stamps that are dark otherwise, that share has a cluster beyond 4 pixels from the centre; truths stay, visibilities fall."""
+    settings = {"background": dark(64, 64), "shape": (64, 64), "psf": None}
+    crowded = make_stream(negatives={"field": 1.0}, positive_fraction=0.0, neighbour_fraction=0.3, **settings).batch(0, 320)
+    light = crowded["pixels"].mean(1).clamp_min(0)
+    y, x = torch.meshgrid(torch.arange(64.0) - 31.5, torch.arange(64.0) - 31.5, indexing="ij")
+    bright = light.flatten(1).amax(1) > 0.05
+    assert 0.15 < bright.float().mean() < 0.3 + 4 * (0.3 * 0.7 / 320) ** 0.5
+    light[light < 0.3 * light.amax((1, 2), keepdim=True)] = 0  # the core of the neighbour
+    middle = [(light * place).sum((1, 2)) / light.sum((1, 2)) for place in (x, y)]
+    distance = torch.hypot(*middle)[bright]
+    assert distance.min() > 2 and distance.max() < 27 and abs(distance.median() - 14.4) < 4
+    alone, beside = (make_stream(positive_fraction=1.0, neighbour_fraction=share, **settings).batch(0, 96) for share in (0.0, 1.0))
+    assert torch.equal(alone["parameters"], beside["parameters"])
+    assert (beside["visibility"] <= alone["visibility"] * 1.0001).all() and (beside["visibility"] < 0.9 * alone["visibility"]).float().mean() > 0.5
+    with pytest.raises(ValueError, match=r"neighbour_fraction must lie in 0..1, not 1.5"):
+        make_stream(neighbour_fraction=1.5)
 
 
 def test_unknown_device():

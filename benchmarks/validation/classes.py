@@ -15,34 +15,11 @@ from common import (
 )
 
 from clustercnn.calibration import auc, coverage
-from clustercnn.psf import builtin_psf
-from clustercnn.simulation.background import star_rates
-from clustercnn.simulation.negatives import NEGATIVE_KINDS, draw_negatives
-from clustercnn.simulation.render import Renderer
-from clustercnn.simulation.scenes import ClusterScenes
+from clustercnn.simulation.negatives import NEGATIVE_KINDS
 
 VISIBILITIES = 0, 3, 5, 10, 20, 50, np.inf
 THRESHOLDS = 0.5, 0.9, 0.99, 0.999
 ODDS = 1.0, 0.1  # clusters per other source
-
-
-class WithNeighbours:
-    """Backgrounds with another cluster, 4 to 24 pixels from the stamp's centre."""
-
-    noisy = False
-
-    def __init__(self, mocks):
-        self.fields, self.n_bands = mocks.background, mocks.background.n_bands
-        instrument, psf = mocks.instrument, builtin_psf(mocks.instrument)
-        self.clusters = ClusterScenes(mocks.space, instrument, star_rates(instrument, mocks.distance))
-        self.renderer = Renderer([psf[band] for band in instrument.bands], mocks.shape, smooth_reach=self.clusters.reach)
-
-    def stamps(self, n, shape, rng, device="cpu"):
-        """Stamps of the fields, each with a neighbour."""
-        stamps = self.fields.stamps(n, shape, rng, device)
-        middle = np.tile((np.array(shape[::-1]) - 1) / 2, (n, 1))
-        neighbours = draw_negatives("off_centre", self.clusters, middle, rng)
-        return stamps + self.clusters.render(neighbours, self.renderer).clamp_min(0)
 
 
 def separations(positive, visibility, negatives):
@@ -78,7 +55,6 @@ def thresholds(positive, visibility, negative):
 
 def neighbours(net, mocks, found):
     """p_cluster and errors of clusters with a neighbour, against the same clusters without."""
-    mocks.background = WithNeighbours(mocks)
     crowded, rows = answers(net, mocks, len(found.truth), title="neighbours"), []
     for title, answer in (("alone", found), ("with a neighbour", crowded)):
         held = coverage(answer.estimate, answer.values, [0.68])
@@ -136,7 +112,7 @@ def main():
     note = f"{len(positive):,} {args.clusters} and {len(mixed):,} negatives of all kinds."
     write("class_thresholds", thresholds(positive, visibility, mixed), note)
     part = found[: min(len(positive), args.each)]
-    write("class_neighbours", neighbours(net, stream(args, background=settings["background"]), part),
+    write("class_neighbours", neighbours(net, stream(args, background=settings["background"], neighbour_fraction=1.0), part),
           f"{len(part.truth):,} {args.clusters}, alone and with another cluster 4 to 24 pixels away.")
     real_stamps()
     draw(rows, positive, visibility, negatives)

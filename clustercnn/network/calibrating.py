@@ -23,7 +23,7 @@ SEED = 20_250  # of draws and augmentations
 BEYOND = 2.0  # standard errors: a temperature nearer to 1 stays 1
 COLDEST, HOTTEST = 0.2, 5.0
 CHECKED = 10_000  # mocks at most that fit nothing
-MEASURED = 50_000  # mocks at most, those included, that are looked at whole; further ones only teach
+MEASURED = 50_000  # mocks at most, those included, that are looked at whole; further ones teach
 EPOCHS, STEP, LEARNING_RATE = 9, 256, 1e-3  # of the last lesson: passes, clusters a step, and the highest rate
 
 
@@ -31,7 +31,8 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
     """
     Give the posterior of a trained module a last lesson, set its temperatures, and measure it.
 
-    The last 10,000 of the mocks, at most half of them, tell how good it is; the 40,000 before them fit, and all before those teach only.
+    The last 10,000 of the mocks, at most half of them, tell how good it is; the 40,000 before them fit, and all before those teach. Where
+    there are none before those, three quarters of them teach.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
     _round(module)
     measured = min(samples, MEASURED)
     taught = samples - measured
-    lessons = [_seen(module, stream, taught, first, device, progress, clusters_only=True)] if taught else []
+    lesson = _seen(module, stream, taught, first, device, progress, clusters_only=True) if taught else None
     mocks = _seen(module, stream, measured, first + taught, device, progress)
     fitted = max(measured // 2, measured - CHECKED)
     fitting, checking = _split(mocks, fitted)
@@ -57,15 +58,14 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
         if min(part["positive"].sum(), (~part["positive"]).sum()) < 10:
             raise ValueError("samples must be so many that each half of them holds at least 10 clusters and 10 other stamps")
     domain = Domain.fit(_by_kind(fitting))
-    lesson, test = _split(fitting, fitted * 3 // 4)
-    lessons.append(lesson)
+    lesson, test = (lesson, fitting) if taught else _split(fitting, fitted * 3 // 4)
     before = _posterior_loss(module, checking)
-    stays = _last_lesson(module, lessons, test)
+    stays = _last_lesson(module, lesson, test)
     gain = before - _posterior_loss(module, checking)
     temperatures = _fit_temperatures(module, test if stays else fitting, fitting, checking)
     report = _report(module, space, checking, domain)
     report |= {
-        "last_lesson": {"clusters": sum(int(lesson["positive"].sum()) for lesson in lessons), "stays": stays, "gain": gain},
+        "last_lesson": {"clusters": int(lesson["positive"].sum()), "stays": stays, "gain": gain},
         "temperatures": temperatures,
         "mocks": {"taught": taught, "fitted": fitted, "checked": measured - fitted, "first": first}
         | {name: stream.contract[name] for name in ("seed", "spawn_key") if name in stream.contract},
@@ -141,9 +141,9 @@ def _by_kind(mocks):
     return kinds
 
 
-def _last_lesson(module, lessons, test):
+def _last_lesson(module, lesson, test):
     """
-    Let the head of the posterior learn on, from what the module sees of the clusters of lessons, plain and augmented.
+    Let the head of the posterior learn on, from what the module sees of the clusters of a lesson, plain and augmented.
 
     A pass over what has been seen costs a hundredth of one over mocks that must be simulated and looked at, so that the head gets to
     where the training of the whole had no time to go. What it has learned stays only if it is better for the clusters of a test.
@@ -153,7 +153,7 @@ def _last_lesson(module, lessons, test):
     stays : bool
     """
     posterior = module.posterior
-    features, parameters = map(torch.cat, zip(*map(_views_of_clusters, lessons), strict=True))
+    features, parameters = _views_of_clusters(lesson)
     tested = _views_of_clusters(test)
     before, start = _density_loss(posterior, *tested), {name: tensor.clone() for name, tensor in posterior.state_dict().items()}
     generator = torch.Generator().manual_seed(SEED)
