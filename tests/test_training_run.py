@@ -142,7 +142,7 @@ def test_start_gives_its_architecture_and_weights(folder):
     ('[mocks]\nbackground = "mosaic"', r'background = "mosaic" needs the table \[images\]'),
     ('[mocks]\navoid = "known.ecsv"', 'avoid goes with background = "mosaic"'),
     (IMAGES + DISTANCE + '[mocks]\nbackground = "mosaic"\navoid = "run.toml"', r"\[mocks\] of "),
-    (IMAGES + DISTANCE + '[mocks]\nbackground = "mosaic"\ndepth_scatter = 0.3', r"\[mocks\] of .*: neighbour_fraction, depth_scatter, noise_correlation and"),
+    (IMAGES + DISTANCE + '[mocks]\nbackground = "mosaic"\ndepth_scatter = 0.3', r"\[mocks\] of .*: neighbour_fraction, depth_scatter"),
     ("[mocks]\nnegatives = {quasar = 1}", r"\[mocks\] of .*: negatives must be of the kinds"),
     ('[network]\nphotometry = "no"', r"photometry in \[network\] must be true or false, not 'no'"),
     ('[network]\nencoder = "vit"', r"\[network\] of .*: encoder must be one of"),
