@@ -142,6 +142,9 @@ def test_most_of_many_mocks_teach(monkeypatch):
     batches = [STREAM.batch(start, n)["is_cluster"] for start, n in ((0, 256), (256, 256), (512, 88), (600, 256), (856, 144))]
     clusters = torch.cat(batches).cumsum(0)
     assert report["last_lesson"]["clusters"] == clusters[599] and report["clusters"] == clusters[999] - clusters[799]
+    few = small()
+    few.calibrate(STREAM, 401, first=0, device="cpu", progress=False)
+    assert few.calibration["mocks"]["taught"] == 0 and few.calibration["last_lesson"]["clusters"] > 50
     monkeypatch.setattr(calibrating, "LEARNING_RATE", 0.0)
     net.calibrate(STREAM, 400, first=600, device="cpu", progress=False)
     assert {name: net.calibration[name] for name in ("domain", "class", "clusters", "coverage")} == {

@@ -234,6 +234,16 @@ def test_neighbours():
         make_stream(neighbour_fraction=1.5)
 
 
+def test_neighbours_do_not_depend_on_the_batch():
+    """Through PSFs of their own, too."""
+    stream = make_stream(neighbour_fraction=0.5, psf_scatter=0.6, background=dark(60, 60))
+    batch = stream.batch(0, 40)
+    assert_same(stream.batch(30, 5), part(batch, 30, 35))
+    alone = make_stream(psf_scatter=0.6, background=dark(60, 60)).batch(0, 40)
+    brighter = batch["pixels"].sum((1, 2, 3)) - alone["pixels"].sum((1, 2, 3)) > 1.0
+    assert 5 <= brighter.sum() <= 30
+
+
 def test_unknown_device():
     with pytest.raises(ValueError, match=r"device must be one of \('cpu', 'cuda'\), not 'mps'"):
         make_stream(device="mps")

@@ -23,7 +23,7 @@ SEED = 20_250  # of draws and augmentations
 BEYOND = 2.0  # standard errors: a temperature nearer to 1 stays 1
 COLDEST, HOTTEST = 0.2, 5.0
 CHECKED = 10_000  # mocks at most that fit nothing
-MEASURED = 50_000  # mocks at most, those included, that are looked at whole; further ones teach
+MEASURED = 50_000  # mocks, those included, that are looked at whole where there are twice as many or more; the others teach
 EPOCHS, STEP, LEARNING_RATE = 9, 256, 1e-3  # of the last lesson: passes, clusters a step, and the highest rate
 
 
@@ -31,8 +31,8 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
     """
     Give the posterior of a trained module a last lesson, set its temperatures, and measure it.
 
-    The last 10,000 of the mocks, at most half of them, tell how good it is; the 40,000 before them fit, and all before those teach. Where
-    there are none before those, three quarters of them teach.
+    The last 10,000 of the mocks, at most half of them, tell how good it is, and those before them fit, the first three quarters of which teach. Of
+    100,000 mocks and more 40,000 fit, and all before those teach.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
         JSON-able; see `calibration_text`.
     """
     _round(module)
-    measured = min(samples, MEASURED)
-    taught = samples - measured
+    taught = samples - MEASURED if samples >= 2 * MEASURED else 0
+    measured = samples - taught
     lesson = _seen(module, stream, taught, first, device, progress, clusters_only=True) if taught else None
     mocks = _seen(module, stream, measured, first + taught, device, progress)
     fitted = max(measured // 2, measured - CHECKED)

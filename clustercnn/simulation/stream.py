@@ -61,7 +61,8 @@ class MockStream:
     positive_fraction : float
         Share of stamps with a cluster.
     neighbour_fraction : float
-        Share of stamps with another cluster of the prior 4 to 24 pixels from the centre, whatever is there: part of the light behind.
+        Share of stamps with another cluster of the prior 4 to 24 pixels from the centre, whatever is there: part of the light behind. In
+        stamps narrower than 50 pixels some of them lie outside.
     depth_scatter : float
         Each band of each stamp is exposed longer or shorter by up to this many dex; ``depth`` of a batch says by how much.
     noise_correlation : float
