@@ -267,10 +267,10 @@ class ClusterNet:
         it the head of the posterior learns on for nine passes, which stays only if it is better for the others; of 100,000 mocks and more
         all but the last 50,000 are for this alone, and of them only the clusters are looked at. Then come, by maximum likelihood, a
         temperature of the posterior (of the flow: the width of the normal distribution that it starts from; of the grid: of its softmax)
-        and one of the class;
-        those within two standard errors of 1 stay 1. They also fit what tells stamps that are like no mock; see
-        `~clustercnn.network.Domain`. The others give the report, `calibration`, that `save` puts into the model file and ``clustercnn info``
-        prints. From then on `predict` takes the temperatures into account, gives a ``typicality`` and flags stamps out of the domain.
+        and one of the class; those within two standard errors of 1 stay 1. They also fit what tells stamps that are like no mock; see
+        `~clustercnn.network.Domain`. The others give the report, `calibration`, that `save` puts into the model file and ``clustercnn
+        info`` prints. From then on `predict` takes the temperatures into account, gives a ``typicality`` and flags stamps out of the
+        domain.
 
         Parameters
         ----------
