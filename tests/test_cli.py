@@ -196,6 +196,7 @@ def test_info(model, capsys):
 RUN = """
 [mocks]
 positive_fraction = 0.7
+neighbour_fraction = 0.25
 [network]
 scaling = "renormalized"
 [training]
@@ -213,7 +214,7 @@ def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
     class Stream(MockStream):
         def __init__(self, *arguments, **keywords):
             super().__init__(*arguments, **keywords)
-            shares.append(self.positive_fraction)
+            shares.append((self.positive_fraction, self.neighbour_fraction))
 
     monkeypatch.setattr(simulation, "MockStream", Stream)
     monkeypatch.setattr(training_run, "MockStream", Stream)
@@ -231,7 +232,7 @@ def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
     assert history["samples"][-1] == 256 and history["time"].unit == u.s
     again = tmp_path / "again.safetensors"
     assert main(["calibrate", "--model", str(out), "--samples", "96", "--out", str(again), "--device", "cpu"]) == 0
-    assert shares == [0.7, 0.5, 0.5]  # equal odds are what the class probability promises
+    assert shares == [(0.7, 0.25), (0.5, 0.25), (0.5, 0.25)]  # equal odds are what the class probability promises
     assert "half_light_radius" in capsys.readouterr().out
     assert ClusterNet.load(again).calibration["mocks"]["checked"] == 48 and ClusterNet.load(out).calibration == net.calibration
     lonely = ClusterNet.load(out)
