@@ -301,7 +301,7 @@ def test_init_says_what_the_headers_lack(tmp_path, capsys, monkeypatch):
 
 
 def test_configurations_of_the_repository(tmp_path):
-    """They are read whole, and make the networks that they are named for; the second half of a training goes on from the first."""
+    """They are read whole, and make the networks that they are named for; the later parts of a training go on from the first."""
     from clustercnn.simulation import BackgroundFields
     from clustercnn.training_run import TrainingRun
 
