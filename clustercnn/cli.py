@@ -21,7 +21,7 @@ INSTRUMENT = "HST/WFC3/UVIS/M83"
 DISTANCE = 4.5 * u.Mpc
 CALIBRATION = 0xCA11B  # goes with the seed of mocks that calibrate
 CALIBRATION_SAMPLES = 20_000
-# Even odds where one candidate in a hundred is a cluster: `ClusterEstimate.p_cluster_at`(0.01) = 0.5.
+# From which p_cluster on a source is taken for a cluster; docs/survey.rst has the completeness and purity of that.
 P_CLUSTER = 0.95
 STATUS = "exit status:  0 done; 1 an error, told in one line; 2 words that are not understood; 130 stopped by Ctrl-C"
 

@@ -22,6 +22,7 @@ from common import ACCENT, GREY, INK, RATE, network, pyplot, save, write
 from tqdm import tqdm
 
 from clustercnn import ClusterInjector, SyntheticCluster
+from clustercnn.cli import P_CLUSTER
 from clustercnn.instruments import Instrument
 from clustercnn.matching import match_positions
 from clustercnn.parameters import ParameterSpace
@@ -34,7 +35,6 @@ AGES = (10**6.6001, 10**10.0999) * u.yr  # those of the isochrones; the prior re
 BORDER, APART = 32, 24  # pixels: from the edges, from one another
 VISIBLE = 10
 CUTS = {"p_cluster": (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999), "visibility": (0, 2, 4, 6, 8, 10, 15, 20, 30, 50)}
-P_CLUSTER = 0.95  # of the curve along visibility
 
 
 def visible_clusters(n, images, instrument, rng):

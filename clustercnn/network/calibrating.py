@@ -279,13 +279,12 @@ def _report(module, space, mocks, domain):
     even = np.concatenate([np.flatnonzero(positive)[:n], np.flatnonzero(~positive)[:n]])
     error, limit = calibration_error(p_cluster[even], positive[even])
     own = mocks["own_psf"].numpy()[positive]
-    told = {name: value[own] for name, value in truth.items()}
-    joint = tarp(estimate[own], told, levels=np.arange(1, 10) / 10)
-    others = {name: value[~own] for name, value in truth.items()}
+    ours, others = ({name: value[rows] for name, value in truth.items()} for rows in (own, ~own))
+    joint = tarp(estimate[own], ours, levels=np.arange(1, 10) / 10)
     return {
         "clusters": int(positive.sum()),
         "negatives": int((~positive).sum()),
-        "coverage": _rows(coverage(estimate[own], told)),
+        "coverage": _rows(coverage(estimate[own], ours)),
         **({} if own.all() else {"coverage_other_psf": _rows(coverage(estimate[~own], others))}),
         "joint_coverage": _rows(joint),
         "class": {
