@@ -35,7 +35,7 @@ class PSFVariation:
     >>> from clustercnn.simulation import PSFVariation
     >>> vary = PSFVariation([hst_psf("F438W")], np.fft.fftfreq(64), np.fft.rfftfreq(64))
     >>> factors = vary(torch.log(torch.tensor([[[0.5, 0.5, 0.5]], [[1.0, 1.0, 1.0]]])))
-    >>> [round(float(factor), 1) for factor in factors[:, 0, 0, 16]]
+    >>> [round(float(factor), 2) for factor in factors[:, 0, 0, 16]]
     [2.3, 1.0]
     """
 
