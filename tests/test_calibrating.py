@@ -50,7 +50,7 @@ def test_a_posterior_of_any_temperature_is_a_density(head, temperature):
     posterior = ClusterNet(head=head, space=space).module.posterior
     posterior.temperature = temperature
     generator = torch.Generator().manual_seed(1)
-    features = 3 * torch.randn(1, 128, generator=generator)
+    features = 3 * torch.randn(1, 129, generator=generator)
     width = torch.from_numpy(np.diff(space.bounds, axis=1)[:, 0]).float()
     n = 10_000
     with torch.inference_mode():

@@ -13,7 +13,7 @@ from clustercnn.estimate import ClusterEstimate
 
 from .augmentation import Augmentation
 from .domain import OUT_OF_DOMAIN, VIEWS, Domain, look
-from .module import TOLD
+from .module import TOLD, has_own_psf
 
 __all__ = ["calibrate_module", "calibration_text"]
 
@@ -89,7 +89,6 @@ def _seen(module, stream, samples, first, device, progress, clusters_only=False)
     ``own_psf`` tells those through the PSF that a network presumes where it is told none. Of clusters only, features and no views.
     """
     augmentation = Augmentation(module.scales, calibrated=module.scaling == "fixed") if module.conditions else None
-    generator = torch.Generator().manual_seed(SEED)
     mocks, rows = {}, 0
     module.to(device)
     with torch.inference_mode(), tqdm(total=samples, unit="mock", disable=not progress, desc="calibrating") as bar:
@@ -101,10 +100,10 @@ def _seen(module, stream, samples, first, device, progress, clusters_only=False)
                 batch, positive = {name: values[positive] for name, values in batch.items()}, positive[positive]
             n = len(positive)
             part = {"parameters": batch["parameters"], "visibility": batch["visibility"], "positive": positive}
-            part["own_psf"] = ~batch["psf"].flatten(1).any(1) if "psf" in batch else torch.ones(n, dtype=torch.bool)
+            part["own_psf"] = has_own_psf(batch["psf"]) if "psf" in batch else torch.ones(n, dtype=torch.bool)
             part |= _view(module, batch, device, not clusters_only)
             if augmentation is not None:
-                batch = augmentation(batch, augmentation.numbers(n, generator))
+                batch = augmentation(batch, augmentation.numbers(n, torch.Generator().manual_seed(SEED + start)))
                 part["incomplete"] = ~torch.isfinite(batch["pixels"]).flatten(1).all(1)
                 views = _view(module, batch, device, not clusters_only)
                 part |= {f"augmented {name}": values for name, values in views.items()}

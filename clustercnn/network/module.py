@@ -16,6 +16,8 @@ HEADS = ("flow", "grid")
 SCALINGS = ("fixed", "renormalized")
 TOLD = ("depth", "zero_point_error", "psf")  # what a module with conditions may be told of a batch, in the order of its arguments
 UNKNOWN = -2.0  # what the encoder sees where a pixel is unknown: lower than any noise
+NO_POWER = 1e-3  # powers of a PSF that are all closer to 0 than this tell the PSF of the contract
+OWN_PSF = 5.0  # what the heads see of that one, others being 0: of 1 a last lesson would take little notice
 
 
 class ClusterModule(nn.Module):
@@ -31,8 +33,8 @@ class ClusterModule(nn.Module):
     encoder, head, photometry, scaling, conditions
         As for `ClusterNet`.
     features : int
-        Length of the vector that the heads see. The paper's network, ``resnet50`` and ``grid`` alone, has no layer in between: its
-        heads see the 1024 features of the encoder.
+        Length of the vector that the heads see, to which conditions add one number. The paper's network, ``resnet50`` and ``grid`` alone,
+        has no layer in between: its heads see the 1024 features of the encoder.
     """
 
     def __init__(self, bands, shape, space, encoder, head, photometry, scaling, conditions=False, features=128):
@@ -51,6 +53,7 @@ class ClusterModule(nn.Module):
             self.merge = nn.Sequential(
                 nn.Linear(width, features), nn.SiLU(), nn.Linear(features, features), nn.LayerNorm(features)
             )
+        features += int(conditions)
         bounds = space.bounds
         if head == "flow":
             self.posterior, self.visibility = FlowHead(features, bounds), VisibilityHead(features, len(bounds))
@@ -78,7 +81,8 @@ class ClusterModule(nn.Module):
         Returns
         -------
         features : `~torch.Tensor`
-            Shape (n, features).
+            Shape (n, features). With conditions the last one tells whether the PSF is that of the contract, which is known to the last
+            detail, where of another one the powers tell the most: posteriors near to each other, but not the same.
         """
         pixels, known = self.scaled(pixels)
         stretched = stretch(pixels)
@@ -95,9 +99,11 @@ class ClusterModule(nn.Module):
             if depth is None or self.scaling == "renormalized":  # the exposure and the noise together would tell the calibration
                 depth = torch.zeros_like(present)
             error = torch.zeros_like(present[:, 0]) if zero_point_error is None else zero_point_error
-            powers = pixels.new_zeros(*present.shape, len(NODES)) if psf is None else psf * present[..., None]
+            psf = pixels.new_zeros(*present.shape, len(NODES)) if psf is None else psf
+            powers = psf * present[..., None]
             seen += [present, depth * present, 5 * error[:, None], powers.flatten(1)]  # all of order unity
-        return self.merge(torch.cat(seen, -1))
+        features = self.merge(torch.cat(seen, -1))
+        return torch.cat([features, OWN_PSF * has_own_psf(psf)[:, None]], -1) if self.conditions else features
 
     def scaled(self, pixels):
         """Pixels of about the noise of one, with medians where unknown; and which are known, None for a module without conditions."""
@@ -173,6 +179,11 @@ class ClusterModule(nn.Module):
         coordinates = self.posterior.transport(features, normals[..., :-2])
         visibility = self.visibility.transport(features, self.posterior.to_unit(coordinates), normals[..., -2:])
         return coordinates, visibility, self.cluster(features).sigmoid()
+
+
+def has_own_psf(powers):
+    """Which stamps are seen through the PSF of the contract, from powers of shape (n, band, 3)."""
+    return powers.abs().flatten(1).amax(1) < NO_POWER
 
 
 def _filled(pixels, known):
