@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from clustercnn import ClusterNet
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "validation"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "strange_stamps"))
@@ -104,3 +107,17 @@ def test_error_of_the_area(script):
         rows.append(script("classes").separations(positive, np.full(100, 7.0), {"field": negative})[0])
     areas = np.array([row["auc"] for row in rows])
     assert np.mean([row["auc_error"] for row in rows]) == pytest.approx(areas.std(), rel=0.2)
+
+
+def test_a_network_of_more_bands_begins_with_what_the_other_says(script):
+    """Whatever the further bands hold."""
+    more, net = script("more_bands"), ClusterNet.from_pretrained("m83")
+    wide = more.widened(net, more.BANDS)
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randn(4, 5, 64, 64, generator=generator)
+    pixels[1, 0] = torch.nan
+    told = {name: torch.rand(shape, generator=generator) for name, shape in (("depth", (4, 5)), ("zero_point_error", 4), ("psf", (4, 5, 3)))}
+    ours = {name: values if values.ndim == 1 else values[:, more.THREE] for name, values in told.items()}
+    with torch.inference_mode():
+        said, before = wide.module.eval()(pixels, **told), net.module(pixels[:, more.THREE], **ours)
+    torch.testing.assert_close(said, before, atol=1e-4, rtol=0)

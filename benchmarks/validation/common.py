@@ -146,7 +146,7 @@ def answers(net, mocks, n, change=None, title="clusters", **told):
     for start in tqdm(range(0, n, BATCH), desc=title, unit="batch"):
         batch = mocks.batch(start, min(BATCH, n - start))
         pixels = batch["pixels"].numpy() if change is None else change(batch["pixels"].numpy(), start)
-        estimate = net.predict(pixels * RATE, draws=DRAWS, rng=start, **told)
+        estimate = net.predict(pixels * RATE, draws=DRAWS, rng=start, nan="mask", **told)
         with torch.inference_mode():
             features = net.module(torch.from_numpy(pixels), **_tensors(net, len(pixels), **told))
             nll = -net.module.posterior.log_prob(features, batch["parameters"]).numpy()
