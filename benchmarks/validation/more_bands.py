@@ -1,10 +1,10 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """
-RQ2: what F275W and F555W buy. Two networks that start from one and see equally many mocks more, with three and with five bands.
+RQ2: what F275W and F555W buy. Two networks that start from the same weights and see equally many mocks more, with three and with five bands.
 
     python benchmarks/validation/more_bands.py [--training 300000] [--lesson 150000]
 
-All see the same test clusters, drawn in five bands; the network of five is asked without one of them, too. The depths of F275W and F555W are made
+Both are asked about the same test clusters, drawn in five bands; the network of five without one of them, too. The depths of F275W and F555W are made
 up: the exposure and sky of their neighbours F336W and F438W. Both networks start from ``--model``; what is new in that of five bands has weights of
 0 at first, so that it begins with the answers of the other. A network is trained once and kept in the cache; an interrupted training goes on.
 Writes more_bands.ecsv and more_bands.png.
@@ -40,7 +40,9 @@ def five_bands():
 def widened(net, bands):
     """A network of more bands that says what ``net`` says: all weights that look at the further ones are 0."""
     scales = net.config["scales"]
-    wide = ClusterNet(bands, scales={band: scales.get(band, scales.get(LIKE.get(band))) for band in bands})
+    same = {name: net.config[name] for name in ("encoder", "head", "photometry", "scaling", "conditions", "shape")}
+    wide = ClusterNet(bands, scales={band: scales.get(band, scales.get(LIKE.get(band))) for band in bands}, **same)
+    wide.training = net.training
     of = [bands.index(band) for band in net.bands]
     old, new = net.module.state_dict(), wide.module.state_dict()
     for name, weight in old.items():
@@ -75,7 +77,11 @@ def trained(args, net, instrument):
             background = fields(args, rng=seed, instrument=instrument)
             return MockStream(ParameterSpace.paper(), instrument, distance=distance, background=background, rng=seed, **settings)
 
-        net.fit(mocks(SEED), args.training, learning_rate=1e-3, workers=1, validation_samples=0, checkpoint=path.with_suffix(".checkpoint"))
+        before = path.with_suffix(".before.safetensors")
+        if not before.exists():
+            net.fit(mocks(SEED), args.training, learning_rate=1e-3, workers=1, validation_samples=0, checkpoint=path.with_suffix(".checkpoint"))
+            net.save(before)
+        net = ClusterNet.load(before)
         net.calibrate(mocks(LESSON_SEED, positive_fraction=0.5), args.lesson)
         net.save(path)
     return ClusterNet.load(path)
@@ -122,7 +128,7 @@ def main():
             for row in sorted(rows, key=lambda row: (row["clusters"], row["parameter"]))
             if not row["clusters"].startswith("log age")]
     note = (f"{args.samples:,} {args.clusters}, drawn in five bands; networks that started from {args.model} and saw {args.training:,} mocks more, "
-            f"{args.lesson:,} of their last lesson and calibration not among them, one seed.")
+            f"and {args.lesson:,} others in a last lesson and calibration; one seed. The visibility is that in five bands.")
     write("more_bands", rows, note, page)
 
     plt = pyplot()

@@ -16,8 +16,8 @@ HEADS = ("flow", "grid")
 SCALINGS = ("fixed", "renormalized")
 TOLD = ("depth", "zero_point_error", "psf")  # what a module with conditions may be told of a batch, in the order of its arguments
 UNKNOWN = -2.0  # what the encoder sees where a pixel is unknown: lower than any noise
-NO_POWER = 1e-3  # powers of a PSF that are all closer to 0 than this tell the PSF of the contract
-OWN_PSF = 5.0  # what the heads see of that one, others being 0: of 1 a last lesson would take little notice
+SAME_PSF = 0.03  # natural logarithm of the powers up to which a PSF is that of the contract
+OWN_PSF = 5.0  # what the heads see of that one, 0 of others; with 1 the weights of a last lesson would grow too slowly
 
 
 class ClusterModule(nn.Module):
@@ -33,7 +33,7 @@ class ClusterModule(nn.Module):
     encoder, head, photometry, scaling, conditions
         As for `ClusterNet`.
     features : int
-        Length of the vector that the heads see, to which conditions add one number. The paper's network, ``resnet50`` and ``grid`` alone,
+        Length of what the heads see, without the one number that conditions add. The paper's network, ``resnet50`` and ``grid`` alone,
         has no layer in between: its heads see the 1024 features of the encoder.
     """
 
@@ -81,8 +81,8 @@ class ClusterModule(nn.Module):
         Returns
         -------
         features : `~torch.Tensor`
-            Shape (n, features). With conditions the last one tells whether the PSF is that of the contract, which is known to the last
-            detail, where of another one the powers tell the most: posteriors near to each other, but not the same.
+            Shape (n, features), with conditions (n, features + 1): the last one tells whether the PSF is that of the contract, which
+            is known in every detail; of another one the powers tell most, not all, so that its posteriors are a little wider.
         """
         pixels, known = self.scaled(pixels)
         stretched = stretch(pixels)
@@ -99,11 +99,10 @@ class ClusterModule(nn.Module):
             if depth is None or self.scaling == "renormalized":  # the exposure and the noise together would tell the calibration
                 depth = torch.zeros_like(present)
             error = torch.zeros_like(present[:, 0]) if zero_point_error is None else zero_point_error
-            psf = pixels.new_zeros(*present.shape, len(NODES)) if psf is None else psf
-            powers = psf * present[..., None]
+            powers = pixels.new_zeros(*present.shape, len(NODES)) if psf is None else psf * present[..., None]
             seen += [present, depth * present, 5 * error[:, None], powers.flatten(1)]  # all of order unity
         features = self.merge(torch.cat(seen, -1))
-        return torch.cat([features, OWN_PSF * has_own_psf(psf)[:, None]], -1) if self.conditions else features
+        return torch.cat([features, OWN_PSF * has_own_psf(powers)[:, None]], -1) if self.conditions else features
 
     def scaled(self, pixels):
         """Pixels of about the noise of one, with medians where unknown; and which are known, None for a module without conditions."""
@@ -183,7 +182,7 @@ class ClusterModule(nn.Module):
 
 def has_own_psf(powers):
     """Which stamps are seen through the PSF of the contract, from powers of shape (n, band, 3)."""
-    return powers.abs().flatten(1).amax(1) < NO_POWER
+    return powers.abs().flatten(1).amax(1) <= SAME_PSF
 
 
 def _filled(pixels, known):

@@ -25,7 +25,7 @@ from .device import as_device
 from .domain import OUT_OF_DOMAIN, Domain, look
 from .holes import filled, flagged
 from .modelfile import read_file, write_file
-from .module import ENCODERS, HEADS, SCALINGS, ClusterModule
+from .module import ENCODERS, HEADS, SCALINGS, ClusterModule, has_own_psf
 from .training import train
 
 __all__ = ["ClusterNet"]
@@ -33,7 +33,6 @@ __all__ = ["ClusterNet"]
 # Electrons per second and pixel at which the stretch turns from linear to logarithmic: about the noise at the depth of M83.
 SCALES = {"F336W": 0.01, "F438W": 0.02, "F814W": 0.05}
 UNIT = u.electron / u.s
-SAME_PSF = 0.03  # natural logarithm of the powers up to which a PSF is that of the training
 
 
 class ClusterNet:
@@ -56,7 +55,7 @@ class ClusterNet:
         errors in age and A_V.
     conditions : bool
         Whether the network is told what it looks at: which pixels and bands there are and, with fixed scaling, how deep each band is
-        and how uncertain the zero points are. It then answers for incomplete and imperfect stamps, for which `fit` trains it by `Augmentation`.
+        how uncertain the zero points are and which PSF there is. It then answers for incomplete and imperfect stamps, for which `fit` trains it by `Augmentation`.
     scales : dict, optional
         Electron/s per pixel of each band at which the asinh stretch turns over. Default: 0.01, 0.02, 0.05 for F336W,
         F438W, F814W; for other bands the median robust rms of the first mocks that `fit` sees.
@@ -481,7 +480,7 @@ class ClusterNet:
                         part[lost] = unknown
                     all_draws[start:stop], visibility[start:stop], p_cluster[start:stop] = answer
                     if self.domain is not None:
-                        typicality[start:stop] = self._typicality(module, pixels, features, bad, lost, bool(powers.abs().max() > SAME_PSF))
+                        typicality[start:stop] = self._typicality(module, pixels, features, bad, lost, not bool(has_own_psf(powers)))
                         bad |= np.where(typicality[start:stop] <= OUT_OF_DOMAIN, FLAGS["out of domain"], 0)
                     flags[start:stop] |= bad
                     bar.update(stop - start)
