@@ -54,8 +54,9 @@ class ClusterNet:
         and scale of every band of every stamp (`renormalize`): any unit and zero point will do, at the cost of twice the
         errors in age and A_V.
     conditions : bool
-        Whether the network is told what it looks at: which pixels and bands there are and, with fixed scaling, how deep each band is
-        how uncertain the zero points are and which PSF there is. It then answers for incomplete and imperfect stamps, for which `fit` trains it by `Augmentation`.
+        Whether the network is told what it looks at: which pixels and bands there are and, with fixed scaling, how deep each band is,
+        how uncertain the zero points are and which PSF there is. It then answers for incomplete and imperfect stamps, for which `fit`
+        trains it by `Augmentation`.
     scales : dict, optional
         Electron/s per pixel of each band at which the asinh stretch turns over. Default: 0.01, 0.02, 0.05 for F336W,
         F438W, F814W; for other bands the median robust rms of the first mocks that `fit` sees.
