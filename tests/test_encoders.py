@@ -103,7 +103,7 @@ def test_any_number_of_bands_and_size_of_stamps(encoder, bands, shape):
     module = ClusterModule(bands, shape, ParameterSpace.paper(), encoder, "flow", True, "fixed", conditions=True).eval()
     pixels = noise(2, bands, *shape)
     features = module(pixels)
-    assert features.shape == (2, 128) and torch.isfinite(features).all()
+    assert features.shape == (2, 129) and torch.isfinite(features).all()
     pixels[1, 0] = np.nan
     lost = module(pixels)
     assert torch.allclose(lost[0], features[0], atol=1e-5) and torch.isfinite(lost).all() and not torch.allclose(lost[1], features[1])
