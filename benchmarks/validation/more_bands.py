@@ -21,6 +21,7 @@ from clustercnn import ClusterNet
 from clustercnn.calibration import coverage
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import ParameterSpace
+from clustercnn.psf_powers import NODES
 from clustercnn.simulation import MockStream
 
 BANDS = "F275W", "F336W", "F438W", "F555W", "F814W"
@@ -53,9 +54,9 @@ def widened(net, bands):
     new[photometry] = _spread(old[photometry].unflatten(1, (len(of), -1)), of, len(bands)).flatten(1)
     # What the merging layer sees: the features, for each band whether it is there, its depth, the error of the zero points, powers of the PSFs.
     n, seen = len(of), net.module.encoder.features + net.module.photometry.features
-    features, present, depth, error, powers = old[merge].split([seen, n, n, 1, 3 * n], dim=1)
+    features, present, depth, error, powers = old[merge].split([seen, n, n, 1, n * len(NODES)], dim=1)
     new[merge] = torch.cat([features, *(_spread(part, of, len(bands)) for part in (present, depth)), error,
-                            _spread(powers.unflatten(1, (n, 3)), of, len(bands)).flatten(1)], 1)
+                            _spread(powers.unflatten(1, (n, -1)), of, len(bands)).flatten(1)], 1)
     wide.module.load_state_dict(new)
     return wide
 
@@ -87,12 +88,11 @@ def trained(args, net, instrument):
     return ClusterNet.load(path)
 
 
-def without(*bands):
-    """What takes bands from stamps."""
-    lost = [BANDS.index(band) for band in bands]
+def without(band):
+    """What takes a band from stamps."""
 
     def change(pixels, _):
-        pixels[:, lost] = np.nan
+        pixels[:, BANDS.index(band)] = np.nan
         return pixels
 
     return change
