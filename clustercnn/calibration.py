@@ -35,7 +35,10 @@ def sbc_ranks(draws, truth):
     array([2])
     """
     _check_known(truth)
+    _check_unmasked(draws, "draws")
     draws, truth = np.asarray(draws), np.asarray(truth)
+    if np.isnan(draws).any():
+        raise ValueError("draws must not be NaN")
     if draws.ndim < 2 or draws[:, 0].shape != truth.shape:
         raise ValueError(f"draws must have shape (n, k, ...) where truth has (n, ...), not {draws.shape} and {truth.shape}")
     return (draws < truth[:, None]).sum(axis=1)
@@ -261,6 +264,7 @@ def auc(score, label):
     >>> auc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
     0.75
     """
+    _check_unmasked(score, "score")
     score, label = np.asarray(score, dtype=float), _labels(label)
     if score.ndim != 1 or score.shape != label.shape:
         raise ValueError(f"score and label must be one-dimensional and alike, not of shape {score.shape} and {label.shape}")
@@ -299,6 +303,7 @@ def reliability(p, label, bins=10):
     >>> reliability([0.1, 0.1, 0.9, 0.9], [0, 0, 1, 1], bins=2)["fraction"].tolist()
     [0.0, 1.0]
     """
+    _check_unmasked(p, "p")
     p, label = np.asarray(p, dtype=float), _labels(label)
     if p.shape != label.shape or p.ndim != 1:
         raise ValueError(f"p and label must be one-dimensional and alike, not of shape {p.shape} and {label.shape}")
@@ -316,7 +321,13 @@ def reliability(p, label, bins=10):
     return QTable(rows=rows, names=("p", "fraction", "error", "n"))
 
 
+def _check_unmasked(values, name):
+    if np.any(getattr(values, "mask", False)):
+        raise ValueError(f"{name} must not be masked: leave out the sources of which it is not known")
+
+
 def _labels(label):
+    _check_unmasked(label, "label")
     label = np.asarray(label)
     if not np.isin(label, [0, 1]).all():
         raise ValueError("label must be true or false, 1 or 0")
@@ -358,8 +369,7 @@ def calibration_error(p, label, bins=10, n=400, level=0.95, rng=0):
     >>> print(f"{error:.1f} {error > limit}")
     0.2 True
     """
-    p = np.asarray(p, dtype=float)
-    error = _calibration_error(p, label, bins)
+    error, p = _calibration_error(p, label, bins), np.asarray(p, dtype=float)
     rng = np.random.default_rng(rng)
     chance = [_calibration_error(p, rng.random(len(p)) < p, bins) for _ in range(n)]
     return error, float(np.quantile(chance, level))

@@ -324,6 +324,7 @@ def _init(arguments):
 
 
 def _train(arguments):
+    from clustercnn.network.calibrating import LEAST
     from clustercnn.network.device import as_device
     from clustercnn.training_run import TrainingRun, read_mocks
 
@@ -331,6 +332,8 @@ def _train(arguments):
     checkpoint = out.with_name(out.name + ".checkpoint")
     if checkpoint.exists() and not arguments.resume:
         raise ValueError(f"{checkpoint} is left of an interrupted run: go on with --resume, or delete it")
+    if arguments.calibration and arguments.calibration < LEAST:
+        raise ValueError(f"--calibration must be at least {LEAST} mocks, or 0 for none, not {arguments.calibration}")
     device = as_device(arguments.device)
     out.parent.mkdir(parents=True, exist_ok=True)
     run = TrainingRun.read(arguments.config, arguments.seed, device=device.type)
@@ -415,6 +418,8 @@ def _fresh_calibration(net, samples, seed, device, psf, background, mocks):
     from clustercnn.simulation import BackgroundFields, MockStream
 
     contract = net.contract
+    if missing := [name for name in ("instrument", "distance_mpc") if name not in contract]:
+        raise ValueError(f"the network does not say for which {' and '.join(missing)} it was trained; use ClusterNet.calibrate with a stream")
     instrument, distance = Instrument.from_dict(contract["instrument"]), contract["distance_mpc"] * u.Mpc
     # the training may have had the same seed, but not this sequence
     fields, clusters = np.random.SeedSequence([seed, CALIBRATION]).spawn(2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import QTable
 
-from .files import whole_file
+from .files import to_json, whole_file
 from .parameters import ParameterSpace
 
 __all__ = ["read_estimate", "write_estimate"]
@@ -48,7 +48,7 @@ def write_estimate(path, arrays, space, meta, summary, overwrite=False):
     if kind == ".ecsv":
         table = summary()
     else:
-        header = {"SPACE": json.dumps(space.to_dict()), "META": json.dumps(meta)}
+        header = {"SPACE": to_json(space.to_dict()), "META": to_json(meta)}
         table = QTable({name: values for name, values in arrays.items() if values is not None}, meta=header)
     with whole_file(path) as partial:
         table.write(partial, format=f"ascii{kind}" if kind == ".ecsv" else "fits")

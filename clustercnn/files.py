@@ -1,12 +1,51 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""Files appear whole or not at all."""
+"""Files appear whole or not at all, and what is written into them is plain."""
 
+import json
 import os
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["whole_file"]
+import numpy as np
+
+__all__ = ["to_json", "whole_file"]
+
+
+def to_json(value, **options):
+    """
+    JSON text, in which the numbers and arrays of numpy are plain ones.
+
+    Parameters
+    ----------
+    value : object
+        What `json.dumps` takes, with values of numpy anywhere in it.
+    options
+        For `json.dumps`.
+
+    Returns
+    -------
+    text : str
+
+    Raises
+    ------
+    TypeError
+        For other objects.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clustercnn.files import to_json
+    >>> to_json({"draws": np.int64(200), "edges": np.array([0.5, 1.0])})
+    '{"draws": 200, "edges": [0.5, 1.0]}'
+    """
+
+    def plain(part):
+        if isinstance(part, (np.generic, np.ndarray)):
+            return part.tolist()
+        raise TypeError(f"a {type(part).__name__} cannot be written as JSON: {part!r}")
+
+    return json.dumps(value, default=plain, **options)
 
 
 @contextmanager

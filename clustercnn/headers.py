@@ -142,6 +142,17 @@ def _keywords(item):
     raise TypeError(f"a header must be a FITS header, HDU, HDUList or CCDData, not {type(item).__name__}")
 
 
+def _number(header, keyword, default=None):
+    """A keyword as a number, though some write it as text; the default where there is none, or an empty one."""
+    value = header.get(keyword)
+    if value is None or value == "":
+        return default
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{keyword} = {value!r} in the header is not a number; correct it first") from None
+
+
 def _words(header, *keywords):
     text = " ".join(str(header.get(keyword, "")) for keyword in keywords)
     return text.upper().replace(",", " ").replace(";", " ").split()
@@ -188,13 +199,13 @@ def _zero_point(header, passband, name):
         if str(header.get("BUNIT", "")).strip().lower().endswith(("jy/sr", "jy")):
             return None
         raise ValueError(f"the header of {name} has no PHOTFLAM" + way_out)
-    photflam = float(header["PHOTFLAM"])
+    photflam = _number(header, "PHOTFLAM", np.nan)
     if not 0 < photflam < np.inf:
         raise ValueError(f"PHOTFLAM = {photflam:g} in the header of {name}: the image is not calibrated" + way_out)
-    if abs(header.get("PHOTZPT", -21.10) + 21.10) > 0.01:
+    if abs(_number(header, "PHOTZPT", -21.10) + 21.10) > 0.01:
         raise ValueError(f"PHOTZPT = {header['PHOTZPT']} in the header of {name} is not -21.1, that of ST magnitudes" + way_out)
     pivot = photometry.pivot_wavelength(passband).to_value(u.AA)
-    photplam = float(header.get("PHOTPLAM", pivot))
+    photplam = _number(header, "PHOTPLAM", pivot)
     if not abs(photplam / pivot - 1) < 0.02:
         raise ValueError(
             f"the header of {name} contradicts itself: PHOTPLAM = {photplam:g} Angstrom, but the pivot of {passband} is {pivot:.0f}"
@@ -210,9 +221,9 @@ def _pixel_scale(header, wcs_scale, name):
     unit = u.Unit(header.get("CUNIT1", "deg")).to(u.arcsec)
     if "CD1_1" in header:
         stated["CD"] = _side(header, "CD", 0.0) * unit
-    elif "CDELT1" in header and "CTYPE1" in header:
-        stated["CDELT"] = np.sqrt(abs(header["CDELT1"] * header["CDELT2"])) * _side(header, "PC", 1.0) * unit
-    stated |= {keyword: to_scale(header[keyword]) for keyword, to_scale in _PIXEL_SCALES.items() if header.get(keyword)}
+    elif all(keyword in header for keyword in ("CDELT1", "CDELT2", "CTYPE1")):
+        stated["CDELT"] = np.sqrt(abs(_number(header, "CDELT1") * _number(header, "CDELT2"))) * _side(header, "PC", 1.0) * unit
+    stated |= {keyword: to_scale(value) for keyword, to_scale in _PIXEL_SCALES.items() if (value := _number(header, keyword))}
     if not stated:
         raise ValueError(f"the header of {name} has none of CD1_1, CDELT1, D001SCAL, PIXAR_A2 and PIXAR_SR" + way_out)
     if max(stated.values()) > 1.05 * min(stated.values()):
@@ -223,27 +234,27 @@ def _pixel_scale(header, wcs_scale, name):
 
 def _side(header, letters, diagonal):
     """Side of the square that has the area of a pixel, by the matrix CD or PC; what is not stated is ``diagonal`` or 0."""
-    matrix = [[header.get(f"{letters}{i}_{j}", diagonal * (i == j)) for j in (1, 2)] for i in (1, 2)]
+    matrix = [[_number(header, f"{letters}{i}_{j}", diagonal * (i == j)) for j in (1, 2)] for i in (1, 2)]
     return np.sqrt(abs(np.linalg.det(matrix)))
 
 
 def _exposure(header, name):
     for keyword in ("EXPTIME", "XPOSURE", "EFFEXPTM"):
-        if header.get(keyword):
-            return header[keyword] * u.s
+        if value := _number(header, keyword):
+            return value * u.s
     raise ValueError(f"the header of {name} has no EXPTIME above 0; give exposure={{{name!r}: ... * u.s}}")
 
 
 def _mean(header, keywords, unit):
     """The first keyword that is stated, as it is or as the mean over the amplifiers A to D."""
     for keyword in keywords:
-        values = [header[full] for full in (keyword, *(keyword + amplifier for amplifier in "ABCD")) if header.get(full)]
-        if values:
+        values = [_number(header, full) for full in (keyword, *(keyword + amplifier for amplifier in "ABCD"))]
+        if values := [value for value in values if value]:
             return np.mean(values) * unit
     return None
 
 
 def _n_exposures(header, camera):
-    if header.get("NDRIZIM"):  # counts chips
-        return int(np.ceil(header["NDRIZIM"] / (2 if camera in _TWO_CHIPS else 1)))
-    return int(header.get("NCOMBINE") or 1)
+    if chips := _number(header, "NDRIZIM"):
+        return int(np.ceil(chips / (2 if camera in _TWO_CHIPS else 1)))
+    return int(_number(header, "NCOMBINE") or 1)

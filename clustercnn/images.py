@@ -19,8 +19,10 @@ from .image_sources import as_ccd, band_of_file, open_fits
 from .positions import pixel_positions
 from .stellar import photometry
 
-__all__ = ["MultiBandImage"]
+__all__ = ["LARGEST", "MultiBandImage"]
 
+#: Pixels beyond this, of either sign, count as not finite: software writes 1e30 or -3.4e38 where it knows nothing.
+LARGEST = 1e15
 _RATE = u.electron / u.s
 _COUNTS = u.adu, u.DN, u.ct  # names of one thing, which astropy keeps apart
 _CLOSE = 0.02  # relative difference of exposures that does no harm
@@ -77,6 +79,8 @@ class MultiBandImage(Mapping):
         if not isinstance(images, Mapping) or not images:
             raise TypeError('images must be a dict of band -> image, such as {"F438W": "f438w_drz.fits"}')
         self._images = {str(band): as_ccd(image, band, unit, wcs) for band, image in images.items()}
+        if len(self._images) < len(images):
+            raise ValueError(f"bands must have different names, not {tuple(map(str, images))}")
         first, *others = self.bands
         for band in others:
             _check_grid(self[first], self[band], first, band)
@@ -113,7 +117,15 @@ class MultiBandImage(Mapping):
         Returns
         -------
         images : `MultiBandImage`
+
+        Raises
+        ------
+        ValueError
+            If there are not as many different bands as planes.
         """
+        bands = (bands,) if isinstance(bands, str) else tuple(bands)
+        if len(set(bands)) < len(bands) or len(bands) != len(pixels):
+            raise ValueError(f"bands must be as many different names as there are planes of pixels, {len(pixels)}, not {bands}")
         sigmas = [None] * len(pixels) if variance is None else [StdDevUncertainty(np.sqrt(values)) for values in variance]
         return cls(
             {
@@ -123,12 +135,25 @@ class MultiBandImage(Mapping):
         )
 
     def __getitem__(self, band):
-        if isinstance(band, tuple):
-            return MultiBandImage({name: self[name][band] for name in self.bands})
+        if isinstance(band, (tuple, slice)):
+            section = self._section(band)
+            return MultiBandImage({name: self[name][section] for name in self.bands})
         try:
             return self._images[band]
         except KeyError:
             raise KeyError(f"no band {band!r}; there are {', '.join(self.bands)}") from None
+
+    def _section(self, item):
+        """Two slices that WCS objects take: without negative numbers, and of whole pixels one by one."""
+        if not (isinstance(item, tuple) and len(item) == 2 and all(isinstance(part, slice) for part in item)):
+            raise TypeError(f"a section must be two slices, of rows and columns, such as images[40:60, 50:70], not {item!r}")
+        section = []
+        for part, n in zip(item, self.shape, strict=True):
+            start, stop, step = part.indices(n)
+            if step != 1 or stop <= start:
+                raise ValueError(f"a section must hold pixels, one next to the other, such as images[40:60, 50:70], not {part} of {n}")
+            section.append(slice(start, stop))
+        return tuple(section)
 
     def __iter__(self):
         return iter(self._images)
@@ -254,7 +279,8 @@ class MultiBandImage(Mapping):
         instrument : `~clustercnn.instruments.Instrument`, optional
             Needed where the conversion takes an exposure, a gain or a zero point.
         nan : {'raise', 'mask'}
-            What to do with pixels that are not finite and not masked. With ``'mask'`` those that are 0 in all bands count as masked,
+            What to do with pixels that are not finite (or beyond 1e15 in the unit of the result, as software writes them where it knows
+            nothing) and not masked. With ``'mask'`` those that are 0 in all bands count as masked,
             too, where the images are of floating-point numbers: drizzling leaves such pixels where nothing was exposed.
 
         Returns
@@ -341,13 +367,13 @@ class MultiBandImage(Mapping):
                 part = np.asarray(part, dtype=np.float64) * factor  # a flux density alone may underflow float32
             part = np.array(part, dtype=np.float32)
             part[np.broadcast_to(np.asarray(mask) != 0, part.shape)] = np.nan
-            bad = ~np.isfinite(part) & (np.asarray(mask) == 0)
+            bad = ~((part >= -LARGEST) & (part <= LARGEST)) & (np.asarray(mask) == 0)
             if bad.any() and nan == "raise":
                 y, x = (
                     int(axis[0] + (part_slice.start or 0)) for axis, part_slice in zip(np.nonzero(bad), section, strict=True)
                 )
                 raise ValueError(
-                    f"band {band} has {np.count_nonzero(bad)} pixels that are NaN or infinite and not masked, the first at "
+                    f"band {band} has {np.count_nonzero(bad)} pixels that are NaN, infinite or beyond {LARGEST:g} and not masked, the first at "
                     f'(x, y) = ({x}, {y}); pass nan="mask" to treat such pixels as masked'
                 )
             part[bad] = np.nan
@@ -439,6 +465,8 @@ class MultiBandImage(Mapping):
             primary.header[f"BAND{i}"] = band
             ccd = self[band]
             data = ccd.data if hasattr(ccd.data, "compute") else np.asarray(ccd.data)  # astropy writes dask in pieces
+            if np.dtype(data.dtype) == np.float16:  # which FITS does not have
+                data = data.astype(np.float32)
             wcs = self.wcs if ccd.wcs is None else ccd.wcs
             whole = CCDData(data, unit=ccd.unit, wcs=wcs, uncertainty=ccd.uncertainty, meta=ccd.meta)
             group = whole.to_hdu(hdu_uncertainty="UNCERT", wcs_relax=True, as_image_hdu=True)

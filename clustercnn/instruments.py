@@ -12,7 +12,7 @@ from .headers import one_per_band, read_header
 from .parameters import as_quantity
 from .stellar import photometry
 
-__all__ = ["Instrument"]
+__all__ = ["Instrument", "check_instrument"]
 
 _GAIN = u.electron / u.adu
 _PIXEL_SCALE = u.arcsec / u.pix
@@ -448,3 +448,21 @@ def _presets():
 
 def _full_names(preset):
     return {f"{preset['camera']}_{band}" for band in preset["bands"]}
+
+
+def check_instrument(instrument):
+    """
+    Raise a TypeError if something else was given for an instrument, such as its name.
+
+    Parameters
+    ----------
+    instrument : `Instrument`
+        What the user gave.
+
+    Examples
+    --------
+    >>> from clustercnn.instruments import Instrument, check_instrument
+    >>> check_instrument(Instrument.from_name("HST/WFC3/UVIS/M83"))
+    """
+    if not isinstance(instrument, Instrument):
+        raise TypeError(f'instrument must be an Instrument, such as Instrument.from_name("HST/WFC3/UVIS/M83"), not {instrument!r}')

@@ -5,7 +5,7 @@ The classical peer of the network: stochastic Bayesian aperture photometry.
 
 import numpy as np
 from astropy import units as u
-from astropy.table import QTable
+from astropy.table import Column
 from scipy.special import chdtri, ndtr, ndtri
 from tqdm import tqdm
 
@@ -327,10 +327,10 @@ def _read_photometry(table, bands, system):
         raise ValueError(f"table lacks the columns {missing}; of each band it needs the magnitude and its error: {names}")
     if any(np.ndim(table[name]) != 1 for name in names):
         raise ValueError("table must hold one row per source; of a single one take a slice such as table[3:4]")
-    columns = QTable({name: table[name] for name in names})
-    fluxes, errors = np.empty((2, len(columns), len(bands)))
+    columns = {name: _quantity(table[name], name) for name in names}
+    fluxes, errors = np.empty((2, len(columns[bands[0]]), len(bands)))
     for i, band in enumerate(bands):
-        values, error = (_quantity(columns[name], name) for name in (band, f"{band}_err"))
+        values, error = columns[band], columns[f"{band}_err"]
         if isinstance(values, u.Magnitude) or values.unit.is_equivalent(u.mag):
             _check_magnitudes(values.value, band)
             relative = as_quantity(error, u.mag, f"{band}_err").value * PER_MAGNITUDE
@@ -340,7 +340,7 @@ def _read_photometry(table, bands, system):
                 flux = 10 ** (-0.4 * (values.to_value(u.mag) - systems[system](band)))
             error = flux * relative
         else:
-            flux, error = _vega_flux(values, band), _vega_flux(error, f"{band}_err", band)
+            flux, error = _vega_flux(values, band), _vega_flux(error, f"{band}_err", band, like=band)
         if np.any(error < 0):
             row = np.flatnonzero(error < 0)[0]
             raise ValueError(f"{band}_err must not be negative, but row {row} is; give NaN or a mask where a band has no measurement")
@@ -351,20 +351,21 @@ def _read_photometry(table, bands, system):
 
 def _quantity(column, name):
     """A column as a Quantity, NaN where it is masked."""
+    if isinstance(column, Column) and column.unit is not None:  # of a plain table; astropy also leaves masked magnitudes of a system so
+        column = u.Quantity(np.ma.filled(column.data.astype(float), np.nan), column.unit, subok=True)
     if not isinstance(column, u.Quantity):
         raise TypeError(f"column {name} must be a Quantity such as [20.1, 21.3] * u.mag or [3.2, 1.1] * u.uJy; it has no unit")
     return column.filled(np.nan) if hasattr(column, "filled") else column
 
 
-def _vega_flux(density, name, band=None):
-    """Flux densities in units of Vega's."""
+def _vega_flux(density, name, band=None, like=None):
+    """Flux densities in units of Vega's; ``like`` names the column that has the errors ``name``."""
     band = name if band is None else band
     try:
         in_ab = density.to_value(u.AB, u.spectral_density(pivot_wavelength(band)))
     except u.UnitConversionError:
-        raise u.UnitsError(
-            f"column {name} must be in magnitudes or a flux density such as uJy, not in '{density.unit}'"
-        ) from None
+        wanted = "magnitudes or a flux density such as uJy" if like is None else f"a flux density, as {like} is"
+        raise u.UnitsError(f"column {name} must be in {wanted}, not in '{density.unit}'") from None
     return in_ab * 10 ** (0.4 * vega_to_ab(band))
 
 

@@ -89,6 +89,8 @@ def _on_image(sky, wcs):
 
 def _of_table(table, wcs):
     """The pixels of a table or row, else its sky coordinates in pixels, shape (n, 2)."""
+    if isinstance(table, Row):  # whose numbers alone would have lost their units
+        table = table.table[table.index : table.index + 1]
     sky = [name for name in table.colnames if isinstance(table[name], SkyCoord)]
     columns = [names for names in _CENTROIDS if set(names) <= set(table.colnames)]
     if not columns and len(sky) == 1:
@@ -110,7 +112,11 @@ def _of_table(table, wcs):
 def _plain(values):
     """Floats, in pixels if they have a unit, NaN where masked."""
     mask = values.mask if isinstance(values, (Masked, np.ma.MaskedArray)) else False
-    if isinstance(values, u.Quantity) and values.unit != "":
+    unit = getattr(values, "unit", None)  # of a Quantity, or beside the numbers of a plain table
+    if isinstance(unit, u.UnitBase) and not unit.is_equivalent(u.pix) and unit != "" and not isinstance(unit, u.UnrecognizedUnit):
+        named = f"column {values.info.name} of the positions" if getattr(values.info, "name", None) else "positions"
+        raise u.UnitsError(f"{named} must be in pixels, not in '{unit}'; give places on the sky as a SkyCoord")
+    if isinstance(values, u.Quantity) and unit != "":
         values = values.to_value(u.pix)
     try:
         plain = np.array(getattr(values, "unmasked", values), dtype=float)

@@ -396,6 +396,8 @@ def elliptical(x, y, ellipticity, position_angle):
     """
     if not 0 <= ellipticity < 1:
         raise ValueError(f"ellipticity must be 1 - b/a in [0, 1), not {ellipticity}")
+    if np.ndim(position_angle) or not np.isfinite(position_angle):
+        raise ValueError(f"position_angle must be one finite angle, not {position_angle}")
     stretch = np.sqrt(1 - ellipticity)
     major, minor = np.asanyarray(x) / stretch, np.asanyarray(y) * stretch
     cos, sin = np.cos(position_angle), np.sin(position_angle)

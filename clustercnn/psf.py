@@ -229,6 +229,9 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
     <PSF (49, 49), 4x oversampled, pixel_integrated=False>
     """
     if isinstance(kernel, PSF):
+        for name, value in (("oversampling", oversampling), ("pixel_integrated", pixel_integrated), ("center", center)):
+            if value is not None and np.any(np.asarray(value) != getattr(kernel, name)):
+                raise ValueError(f"{name} must be what the PSF states, {getattr(kernel, name)}, not {value}")
         return kernel
     kernel = getattr(kernel, "epsf", kernel)  # what photutils' EPSFBuilder returns
     if isinstance(kernel, Fittable2DModel):

@@ -8,7 +8,7 @@ from astropy import units as u
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .headers import stated_zero_point
-from .instruments import Instrument
+from .instruments import check_instrument
 from .parameters import as_quantity
 from .psf import PSF
 from .psf_powers import NODES, OWN_POWER, psf_powers
@@ -290,8 +290,7 @@ def log_psf_powers(psf, contract, user="network"):
 
 def _check_instrument(instrument, contract, bands, user):
     """Complain of other passbands of those bands, warn of another depth."""
-    if not isinstance(instrument, Instrument):
-        raise TypeError(f'instrument must be an Instrument, such as Instrument.from_name("HST/WFC3/UVIS/M83"), not {instrument!r}')
+    check_instrument(instrument)
     passbands = contract.get("instrument", {}).get("passbands", {})
     for band in bands:
         own = instrument.passband(band)  # an error if it lacks the band

@@ -166,3 +166,14 @@ def test_calibration_error():
     assert 0 < error < limit < 0.03
     error, limit = calibration_error(p, rng.random(5000) < p**2)
     assert error == pytest.approx(1 / 6, abs=0.02) and error > limit
+
+
+def test_masked_values_are_no_data():
+    masked = np.ma.array([0.9, 0.8, 0.1, 0.99], mask=[0, 0, 0, 1])
+    for function in (auc, reliability, calibration_error):
+        with pytest.raises(ValueError, match="(score|p) must not be masked"):
+            function(masked, [1, 1, 0, 0])
+        with pytest.raises(ValueError, match="label must not be masked"):
+            function([0.9, 0.8, 0.1, 0.2], np.ma.array([1, 1, 0, 0], mask=[0, 0, 0, 1]))
+    with pytest.raises(ValueError, match="draws must not be NaN"):
+        sbc_ranks([[1.0, np.nan]], [2.0])

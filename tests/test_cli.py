@@ -347,3 +347,17 @@ def test_quickstart(model, tmp_path, capsys):
     matched = catalog[catalog["truth_id"] >= 0]
     assert set(matched["truth_id"]) <= set(truth["id"])
     assert "4 clusters injected" in capsys.readouterr().out
+
+
+def test_a_calibration_too_small_is_refused_before_the_training(tmp_path, capsys):
+    config = tmp_path / "run.toml"
+    config.write_text("[training]\n")
+    for number in ("-5", "5"):
+        assert main(["train", "--config", str(config), "--calibration", number]) == 1
+        assert f"--calibration must be at least 40 mocks, or 0 for none, not {number}" in capsys.readouterr().err
+
+
+def test_a_network_that_knows_no_instrument_is_not_calibrated_here(tmp_path, capsys):
+    ClusterNet(shape=(24, 24)).save(tmp_path / "net.safetensors")
+    assert main(["calibrate", "--model", str(tmp_path / "net.safetensors")]) == 1
+    assert "use ClusterNet.calibrate with a stream" in capsys.readouterr().err

@@ -294,3 +294,26 @@ def test_binomial_intervals_cover():
     curve = recovered_fraction(truth, "mass", (np.arange(401) - 0.5) * u.Msun)
     covered = (curve["fraction_lo"] <= fraction) & (fraction <= curve["fraction_hi"])
     assert np.mean(covered) == pytest.approx(0.683, abs=0.07)
+
+
+def test_another_psf_is_another_test(tmp_path):
+    images = MultiBandImage.from_arrays(M83.bands, np.ones((3, 60, 60), np.float32), u.electron / u.s)
+    data = np.exp(-0.5 * (np.arange(-20, 21) / 4) ** 2)
+    prior = ParameterSpace.paper()
+
+    def run(oversampling):
+        psf = dict.fromkeys(M83.bands, as_psf(np.outer(data, data), oversampling))
+        injector = ClusterInjector(images, instrument=M83, distance=4.5 * u.Mpc, psf=psf)
+        return injector.completeness(prior, 2, lambda images: None, n_per_image=np.int64(1), rng=1, checkpoint=tmp_path / "c.ecsv", progress=False)
+
+    assert len(run(4)) == len(run(4)) == 2
+    with pytest.raises(ValueError, match="belongs to a test with other settings, images, PSF or seed"):
+        run(2)
+
+
+def test_recovered_fraction_along_columns_without_units():
+    truth = QTable({"x_centroid": [5.0, 15.0, 16.0], "recovered": [True, False, True]})
+    for edges in ([0, 10, 20], [0, 10, 20] * u.pix):
+        assert recovered_fraction(truth, "x_centroid", edges)["fraction"].tolist() == [1.0, 0.5]
+    with pytest.raises(ValueError, match="name must be a column of the truth"):
+        recovered_fraction(truth, "colour", [0, 1])

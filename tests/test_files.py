@@ -3,9 +3,12 @@
 Files appear whole or not at all.
 """
 
+import json
+
+import numpy as np
 import pytest
 
-from clustercnn.files import whole_file
+from clustercnn.files import to_json, whole_file
 
 
 def test_replaces_when_complete(tmp_path):
@@ -33,3 +36,10 @@ def test_an_error_leaves_the_old_file(tmp_path):
         raise RuntimeError("power cut")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_numbers_of_numpy_become_plain_json():
+    text = to_json({"a": np.int64(3), "b": np.float32(0.5), "c": np.bool_(True), "d": np.arange(2)})
+    assert json.loads(text) == {"a": 3, "b": 0.5, "c": True, "d": [0, 1]}
+    with pytest.raises(TypeError, match="a set cannot be written as JSON"):
+        to_json({1, 2})

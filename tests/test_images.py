@@ -9,7 +9,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
-from astropy.table import MaskedColumn, QTable, Table
+from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.utils.masked import Masked
 from astropy.wcs import WCS
@@ -562,3 +562,46 @@ def test_a_table_of_another_image_is_refused():
     with pytest.raises(ValueError, match=r'5.831 pixels from its sky_centroid.*pass table\["sky_centroid"\]'):
         piece.pixel_positions(table)
     np.testing.assert_allclose(piece.pixel_positions(table["sky_centroid"]), [[17, 9], [9, 10]])
+
+
+def test_sections_keep_the_sky(data):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [204.25, -29.87], [20, 15]
+    wcs.wcs.cd = np.diag([-0.04 / 3600, 0.04 / 3600])
+    images = MultiBandImage({"F438W": CCDData(data, unit="adu", wcs=wcs)})
+    part = images[-20:-10, 5:]
+    assert part.shape == (10, SHAPE[1] - 5)
+    assert part.wcs.pixel_to_world(3, 4).separation(images.wcs.pixel_to_world(8, SHAPE[0] - 16)) < 1e-6 * u.arcsec
+    np.testing.assert_array_equal(part["F438W"].data, data[-20:-10, 5:])
+    for item, error in (((slice(None, None, 2), slice(None)), ValueError), ((slice(5, 5), slice(None)), ValueError), ((5, 6), TypeError),
+                        (slice(5, 6), TypeError), ((slice(1), slice(1), slice(1)), TypeError)):
+        with pytest.raises(error, match=r"a section must .*such as images\[40:60, 50:70\]"):
+            images[item]
+
+
+def test_pixels_that_cannot_be(data):
+    data[3, 7] = -3.4e38  # what software writes where it knows nothing
+    images = MultiBandImage({"F438W": data * RATE})
+    with pytest.raises(ValueError, match=r"beyond 1e\+15 and not masked, the first at \(x, y\) = \(7, 3\)"):
+        images.to_array()
+    assert np.argwhere(np.isnan(images.to_array(nan="mask")[0])[1:]).tolist() == [[2, 7]]
+
+
+@pytest.mark.parametrize("bands", [("a", "a"), ("a", "b", "c"), "ab"])
+def test_as_many_bands_as_planes(bands):
+    with pytest.raises(ValueError, match="bands must be as many different names as there are planes of pixels, 2"):
+        MultiBandImage.from_arrays(bands, np.zeros((2, 5, 5)), RATE)
+    with pytest.raises(ValueError, match="bands must have different names"):
+        MultiBandImage({336: np.zeros((5, 5)) * RATE, "336": np.zeros((5, 5)) * RATE})
+
+
+def test_units_of_plain_columns():
+    images = MultiBandImage({"F438W": np.zeros(SHAPE) * RATE})
+    plain = Table({"x_centroid": Column([4.25], unit="deg"), "y_centroid": Column([9.86], unit="deg")})
+    for table in (plain, plain[0], QTable(plain)):
+        with pytest.raises(u.UnitsError, match="column x_centroid of the positions must be in pixels, not in 'deg'; give places on the sky"):
+            images.pixel_positions(table)
+    for name in ("x_centroid", "y_centroid"):
+        plain[name].unit = "pix"
+    for table in (plain, plain[0], QTable(plain)):
+        np.testing.assert_array_equal(images.pixel_positions(table), [[4.25, 9.86]])

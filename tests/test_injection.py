@@ -630,3 +630,38 @@ def test_mosaics_on_disk_stay_there(tmp_path, way):
     command = [sys.executable, "-c", BIG, str(tmp_path / "in.fits"), str(tmp_path / "out.fits"), way]
     grown = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert grown < 3 * 4 * 4000**2 / 2**20 * 1.1 + 64  # in memory it would be twice as much
+
+
+def test_no_compressed_output(tmp_path):
+    # clusters are written into the file in place: into compressed bytes they would be lost
+    images = MultiBandImage.from_arrays(M83.bands, np.zeros((3, 60, 60), np.float32), RATE)
+    path = tmp_path / "clusters.fits.gz"
+    path.write_text("old")
+    cluster = SyntheticCluster(1e3 * u.Msun, 20 * u.Myr, 0.1 * u.arcsec, distance=DISTANCE, rng=1)
+    with pytest.raises(ValueError, match="out must be a plain FITS file, such as clusters.fits, not 'clusters.fits.gz'"):
+        ClusterInjector(images, instrument=M83, psf=PSF).inject([cluster], [(30, 30)], out=path, overwrite=True)
+    assert path.read_text() == "old"
+
+
+def test_half_precision_is_written_as_float32(tmp_path):
+    images = MultiBandImage.from_arrays(M83.bands, np.full((3, 60, 60), 0.5, np.float16), RATE)
+    cluster = SyntheticCluster(1e3 * u.Msun, 20 * u.Myr, 0.1 * u.arcsec, distance=DISTANCE, rng=1)
+    injector = ClusterInjector(images, instrument=M83, psf=PSF)
+    on_disk = injector.inject([cluster], [(30, 30)], rng=1, out=tmp_path / "out.fits").images
+    in_memory = injector.inject([cluster], [(30, 30)], rng=1).images
+    assert on_disk["F438W"].data.dtype == ">f4"
+    np.testing.assert_allclose(on_disk.to_array(), in_memory.to_array(), rtol=2e-3)
+
+
+def test_a_prior_of_more_than_four_parameters():
+    further = Parameter("metallicity", -0.1 * u.dex, 0.1 * u.dex, "linear"), Parameter("gamma", 2.3 * u.one, 3 * u.one, "linear")
+    prior = ParameterSpace([*SMALL.parameters, *further])
+    images = MultiBandImage.from_arrays(M83.bands, np.zeros((3, 60, 60), np.float32), RATE)
+    truth = ClusterInjector(images, instrument=M83, psf=PSF, distance=DISTANCE).inject(prior, [(30, 30), (20, 20)], rng=1).truth
+    assert np.all(np.abs(truth["metallicity"]) < 0.1 * u.dex) and np.all(truth["gamma"] > 2.3)
+
+
+def test_the_name_of_an_instrument_is_none():
+    images = MultiBandImage.from_arrays(M83.bands, np.zeros((3, 60, 60), np.float32), RATE)
+    with pytest.raises(TypeError, match="instrument must be an Instrument, such as Instrument.from_name.*not 'HST/WFC3/UVIS/M83'"):
+        ClusterInjector(images, instrument="HST/WFC3/UVIS/M83")

@@ -390,3 +390,13 @@ def test_counts_are_adu():
     images = MultiBandImage({"F438W": hdu})
     assert images.unit == u.adu / u.s
     assert images.to_array("electron / s", instrument=Instrument.from_header(images))[0, 0, 0] == pytest.approx(1.5675)
+
+
+def test_numbers_that_headers_write_as_text():
+    header = {"INSTRUME": "WFC3", "DETECTOR": "UVIS", "FILTER": "F438W", "PHOTFLAM": "6.7e-19", "PHOTPLAM": "4326.0", "CD1_1": "-1.1e-5",
+              "CD1_2": "0.0", "CD2_1": "0.0", "CD2_2": "1.1e-5", "EXPTIME": "1200.0", "CCDGAIN": "1.5", "NDRIZIM": "4"}
+    plain = {name: value if name in ("INSTRUME", "DETECTOR", "FILTER") else float(value) for name, value in header.items()}
+    one, other = (Instrument.from_header({"F438W": each}) for each in (header, plain))
+    assert one.exposure("F438W") == 1200 * u.s and one.n_exposures("F438W") == 2 and one.to_dict() == other.to_dict()
+    with pytest.raises(ValueError, match="EXPTIME = 'long' in the header is not a number"):
+        Instrument.from_header({"F438W": header | {"EXPTIME": "long"}})

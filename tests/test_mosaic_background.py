@@ -11,7 +11,8 @@ from astropy.wcs import WCS
 
 from clustercnn.images import MultiBandImage
 from clustercnn.instruments import Instrument
-from clustercnn.simulation import BackgroundFields, MosaicBackground
+from clustercnn.parameters import ParameterSpace
+from clustercnn.simulation import BackgroundFields, MockStream, MosaicBackground
 from clustercnn.simulation.mosaic_background import WholePlaces
 
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
@@ -185,3 +186,16 @@ def test_mosaics_must_be_the_instruments():
         MosaicBackground({"F336W": np.ones((9, 9)) * RATE}, instrument=M83)
     with pytest.raises(ValueError, match="images have 0.05 arcsec / pix, but the instrument 0.04 arcsec / pix"):
         MosaicBackground(numbered(wcs=make_wcs(0.05)), instrument=M83)
+
+
+def test_a_stream_takes_the_bands_of_its_instrument_alone():
+    planes = {band: np.full((80, 80), value) * RATE for band, value in zip(M83.bands, (1.0, 2.0, 3.0))}
+    turned = MultiBandImage({band: planes[band] for band in reversed(M83.bands)})
+    keywords = {"positive_fraction": 0, "negatives": {"field": 1}, "rng": 1}
+    with pytest.raises(ValueError, match="background must have the bands .'F336W', 'F438W', 'F814W'. of the instrument, in this order"):
+        MockStream(ParameterSpace.paper(), M83, background=MosaicBackground(turned), **keywords)
+    stream = MockStream(ParameterSpace.paper(), M83, background=MosaicBackground(turned, instrument=M83), **keywords)
+    np.testing.assert_allclose(stream.batch(0, 1)["pixels"].mean((2, 3))[0], [1.0, 2.0, 3.0], rtol=1e-6)
+    coarse = MultiBandImage({band: CCDData(np.ones((80, 80)), unit=RATE, wcs=make_wcs(0.08)) for band in M83.bands})
+    with pytest.raises(ValueError, match="images have 0.08"):
+        MockStream(ParameterSpace.paper(), M83, background=MosaicBackground(coarse), **keywords)

@@ -94,7 +94,7 @@ def test_save_and_load(nets, kind, stamps, tmp_path):
 
 
 def test_failed_save_leaves_the_provenance(net, tmp_path):
-    with pytest.raises(TypeError, match="not JSON serializable"):
+    with pytest.raises(TypeError, match="cannot be written as JSON"):
         net.save(tmp_path / "net.safetensors", extra={"when": object()})
     assert "when" not in net.training
 
@@ -624,3 +624,26 @@ def test_what_is_no_image_is_told_so(informed):
         informed.predict(dict(mosaic()), POSITIONS)
     with pytest.raises(TypeError, match=r'instrument must be an Instrument, such as Instrument.from_name\(.* not \'HST'):
         informed.predict(mosaic(), POSITIONS, instrument="HST/WFC3/UVIS/M83")
+
+
+def test_a_refused_calibration_changes_nothing(stamps):
+    net = ClusterNet(shape=(24, 24))
+    net.fit(STREAM, samples=320, batch_size=32, validation_samples=32, progress=False, device="cpu")
+    net.calibrate(STREAM, samples=400, progress=False)
+    before = net.predict(stamps, draws=5)
+    for samples, message in ((0, "samples must be at least 40"), (41, "10 clusters and 10 other stamps")):
+        with pytest.raises(ValueError, match=message):
+            net.calibrate(FakeStream(only_clusters=True), samples=samples, progress=False)
+    assert net.calibration and net.domain is not None
+    after = net.predict(stamps, draws=5)
+    np.testing.assert_array_equal(after.draws, before.draws)
+    np.testing.assert_array_equal(after.typicality, before.typicality)
+
+
+def test_pixels_that_cannot_be(net, stamps):
+    strange = stamps.copy()
+    strange[2, 1, 3, 3] = 1e20 * RATE
+    with pytest.raises(ValueError, match="the first of them number 2, .* beyond 1e.15"):
+        net.predict(strange)
+    estimate = net.predict(strange, draws=5, nan="mask")
+    assert estimate.flags[2] & FLAGS["masked pixels"] and np.isfinite(estimate.draws).all()

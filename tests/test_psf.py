@@ -481,3 +481,11 @@ def test_enclosed_light_of_a_gaussian():
     for radius in (0.5, 1, 2, 4):
         assert psf.enclosed(radius) == pytest.approx(1 - np.exp(-0.5 * (radius / 1.25) ** 2), abs=0.01)
     assert psf.enclosed(0) < 0.01 and psf.enclosed(100) == pytest.approx(1)
+
+
+def test_a_psf_states_what_it_is():
+    psf = hst_psf("F438W")
+    assert as_psf(psf, psf.oversampling, psf.pixel_integrated, center=psf.center) is psf
+    for name, value in (("oversampling", 2), ("pixel_integrated", not psf.pixel_integrated), ("center", (0, 0))):
+        with pytest.raises(ValueError, match=f"{name} must be what the PSF states"):
+            as_psf(psf, **{name: value})

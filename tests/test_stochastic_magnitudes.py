@@ -259,3 +259,14 @@ def test_errors_of_libraries():
             StochasticMagnitudes(bands, distance=DISTANCE, **settings)
     with pytest.raises(TypeError, match="distance must be a Quantity"):
         StochasticMagnitudes(BANDS, distance=4.5)
+
+
+def test_masked_magnitudes_of_a_system(peer):
+    # astropy has no masked Quantity of them, and leaves them as columns
+    columns = {f"{band}_err": [0.02, 0.02] * u.mag for band in BANDS}
+    masked = columns | {band: MaskedColumn([18.0, 19.0], unit=u.ABmag, mask=[False, band == BANDS[0]]) for band in BANDS}
+    plain = columns | {band: [18.0, np.nan if band == BANDS[0] else 19.0] * u.ABmag for band in BANDS}
+    np.testing.assert_array_equal(peer.predict(Table(masked), rng=1).draws, peer.predict(QTable(plain), rng=1).draws)
+    wrong = columns | {band: [3.0, 2.0] * u.uJy for band in BANDS}
+    with pytest.raises(u.UnitsError, match="column F336W_err must be in a flux density, as F336W is, not in 'mag'"):
+        peer.predict(QTable(wrong))

@@ -447,3 +447,16 @@ def test_broken_batches(stream):
             stream.batch(start, size)
     with pytest.raises(ValueError, match="no larger than the fields"):
         make_stream(shape=(64, 64)).batch(0, 1)
+
+
+def test_a_stream_knows_its_parameters():
+    space = ParameterSpace([*SPACE.parameters, Parameter("metallicity", -0.1 * u.dex, 0.1 * u.dex, "linear")])
+    with pytest.raises(ValueError, match="mock clusters do not depend on .'metallicity'"):
+        make_stream(space=space)
+    with pytest.raises(TypeError, match="profiles must hold profiles, such as get_profile.*, not 'eff'"):
+        make_stream(profiles=["eff"])
+    with pytest.raises(TypeError, match="instrument must be an Instrument.*not 'HST/WFC3/UVIS/M83'"):
+        make_stream(instrument="HST/WFC3/UVIS/M83")
+    for shape in (64, (64,), (0, 64)):
+        with pytest.raises(ValueError, match="shape must be two numbers of pixels"):
+            make_stream(shape=shape)

@@ -555,3 +555,13 @@ def test_a_band_that_the_network_misses_is_told(field):
 def test_what_has_no_answer_has_no_parts():
     xy = np.array([(10.0, 10.0), (11.0, 10.0)])
     assert find_parts(xy, np.full(2, 5.0), np.array([0.5, 0.4]), np.array([np.nan, 3.0])).tolist() == [-1, -1]
+
+
+def test_find_clusters_refuses_what_finds_nothing():
+    images = MultiBandImage({"F438W": np.random.default_rng(1).normal(0, 1, (64, 64)) * u.electron / u.s})
+    for keywords, message in (({"fwhm": (0,)}, "fwhm must be positive"), ({"fwhm": (2.5, -1)}, "fwhm must be positive"), ({"fwhm": ()}, "fwhm"),
+                              ({"threshold": np.nan}, "threshold must be a positive"), ({"box_size": 0}, "box_size must be at least one")):
+        with pytest.raises(ValueError, match=message):
+            find_clusters(images, **keywords)
+    with pytest.warns(AstropyUserWarning, match="no candidate above a significance of 1000"):
+        find_clusters(images, threshold=1000, fwhm=2.5)

@@ -22,6 +22,7 @@ DRAWS = 500
 SEED = 20_250  # of draws and augmentations
 BEYOND = 2.0  # standard errors: a temperature nearer to 1 stays 1
 COLDEST, HOTTEST = 0.2, 5.0
+LEAST = 40  # mocks with which each half may hold 10 clusters and 10 others
 CHECKED = 10_000  # mocks at most that fit nothing
 MEASURED = 50_000  # mocks, those included, that are looked at whole where there are twice as many or more; the others teach
 EPOCHS, STEP, LEARNING_RATE = 9, 256, 1e-3  # of the last lesson: passes, clusters a step, and the highest rate

@@ -4,6 +4,7 @@
 import numpy as np
 
 from clustercnn.estimate import FLAGS
+from clustercnn.images import LARGEST
 
 __all__ = ["filled", "flagged"]
 
@@ -13,12 +14,12 @@ CORE = 4
 
 def flagged(pixels, nan, start):
     """Stamps with NaN where unknown, and a flag per stamp; ``start`` is the index of the first, for the message."""
-    bad = ~np.isfinite(pixels)
+    bad = ~((pixels >= -LARGEST) & (pixels <= LARGEST))
     hit = bad.any(axis=(1, 2, 3))
     if hit.any() and nan == "raise":
         raise ValueError(
-            f"{hit.sum()} stamp(s), the first of them number {start + int(hit.argmax())}, hold NaN, masked or missing pixels; "
-            'use nan="mask" to have them as unknown, with a flag'
+            f"{hit.sum()} stamp(s), the first of them number {start + int(hit.argmax())}, hold NaN, masked or missing pixels, or some beyond "
+            f'{LARGEST:g}; use nan="mask" to have them as unknown, with a flag'
         )
     pixels[bad] = np.nan
     lost = bad.all(axis=(2, 3))

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from clustercnn.files import whole_file
+from clustercnn.files import to_json, whole_file
 
 __all__ = ["FORMAT_VERSION", "read_file", "write_file"]
 
@@ -48,7 +48,7 @@ def write_file(path, tensors, header, kind="model", half=False):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"tensor {name} holds values that are not finite")
         stored[name] = tensor.clone(memory_format=torch.contiguous_format)
-    text = json.dumps({"format": f"clustercnn-{kind}", "format_version": FORMAT_VERSION, **header})
+    text = to_json({"format": f"clustercnn-{kind}", "format_version": FORMAT_VERSION, **header})
     with whole_file(path) as partial:
         partial.write_bytes(save_tensors(stored, metadata={"clustercnn": text, "sha256": _digest(text, stored)}))
 

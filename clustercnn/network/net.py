@@ -20,7 +20,7 @@ from clustercnn.psf_powers import NODES
 from clustercnn.stamps import depth_covered, log_depth, log_psf_powers, psf_covered, read_stamps
 
 from .augmentation import ZERO_POINT_ERROR, Augmentation
-from .calibrating import calibrate_module
+from .calibrating import LEAST, calibrate_module
 from .device import as_device
 from .domain import OUT_OF_DOMAIN, Domain, look
 from .holes import filled, flagged
@@ -290,11 +290,22 @@ class ClusterNet:
         ValueError
             If the stream's bands, stamp shape or parameter space are not those of the network; for less than 10 clusters or 10 others in a
             half of the mocks.
+
+        Notes
+        -----
+        Refused or interrupted, it leaves the network as it was.
         """
+        if samples < LEAST:
+            raise ValueError(f"samples must be at least {LEAST}, so that there are clusters and others in each half of them, not {samples}")
         self._checked_contract(stream)
-        self._set_calibration({}, None)
-        domain, report = calibrate_module(self.module.eval(), self.space, stream, samples, first, as_device(device), progress)
-        self._set_calibration(report, domain)
+        untouched = copy.deepcopy(self.__dict__)
+        try:
+            self._set_calibration({}, None)
+            domain, report = calibrate_module(self.module.eval(), self.space, stream, samples, first, as_device(device), progress)
+            self._set_calibration(report, domain)
+        except BaseException:  # refused, failed or interrupted
+            self.__dict__ = untouched
+            raise
 
     def save(self, path, extra=None):
         """

@@ -18,6 +18,7 @@ from astropy.table import QTable
 from tqdm import tqdm
 
 from clustercnn.calibration import auc
+from clustercnn.files import to_json
 
 from .distributed import distributed, from_first, gathered, summed
 from .modelfile import read_file, write_file
@@ -176,7 +177,7 @@ def train(
             "weight_decay": weight_decay,
             "augmented": augmentation is not None,
         }
-        settings = json.loads(json.dumps(settings | (identity or {})))  # as a checkpoint will give it back
+        settings = json.loads(to_json(settings | (identity or {})))  # as a checkpoint will give it back
         trainer = _Trainer(module, steps, batch_size, learning_rate, weight_decay, augmentation, rank, world, device)
         if checkpoint is not None and os.path.exists(checkpoint):
             trainer.resume(checkpoint, settings)

@@ -12,7 +12,7 @@ from astropy.table import QTable, vstack
 from tqdm import tqdm
 
 from clustercnn import __version__
-from clustercnn.files import whole_file
+from clustercnn.files import to_json, whole_file
 from clustercnn.matching import match_positions
 from clustercnn.parameters import ParameterSpace, as_quantity
 from clustercnn.seeds import seed_sequence
@@ -84,7 +84,7 @@ def artificial_cluster_test(injector, prior, n, finder, *, distance, n_per_image
             done += size
             bar.update(size)
             if checkpoint is not None:
-                _write(_joined(tables, meta | {"test": json.dumps(test)}), checkpoint)
+                _write(_joined(tables, meta | {"test": to_json(test)}), checkpoint)
     return _joined(tables, meta)
 
 
@@ -117,7 +117,11 @@ def _fingerprint(injector):
     """Hash of the images and of the PSFs."""
     digest = hashlib.sha256(injector.images.sha256().encode())
     for band in injector.instrument.bands:
-        digest.update(np.ascontiguousarray(injector.psf[band].data))
+        psf = injector.psf[band]
+        places = getattr(psf, "grid_xypos", ())  # of one that depends on the position
+        told = repr(psf), np.asarray(psf.oversampling).tolist(), np.asarray(getattr(psf, "center", ())).tolist(), np.asarray(places).tolist()
+        digest.update(repr(told).encode())
+        digest.update(np.ascontiguousarray(psf.data))
     return digest.hexdigest()
 
 
@@ -131,7 +135,7 @@ def _finished(checkpoint, test, n):
     if checkpoint is None or not Path(checkpoint).exists():
         return []
     table = QTable.read(checkpoint, format="ascii.ecsv")
-    if json.loads(table.meta.get("test", "null")) != json.loads(json.dumps(test)):
+    if json.loads(table.meta.get("test", "null")) != json.loads(to_json(test)):
         raise ValueError(f"{checkpoint} belongs to a test with other settings, images, PSF or seed; remove it or take another file")
     if len(table) > n:
         raise ValueError(f"n must be at least the {len(table)} clusters that {checkpoint} holds already, not {n}")
@@ -156,8 +160,8 @@ def recovered_fraction(truth, name, edges):
         From `~clustercnn.simulation.ClusterInjector.completeness`.
     name : str
         Column, such as ``"mass"`` or ``"background_F814W"``.
-    edges : `~astropy.units.Quantity`
-        Edges of the bins, ascending.
+    edges : `~astropy.units.Quantity` or array_like
+        Edges of the bins, ascending; of a column without a unit plain numbers.
 
     Returns
     -------
@@ -174,10 +178,16 @@ def recovered_fraction(truth, name, edges):
     >>> recovered_fraction(truth, "mass", [1e3, 1e4, 1e5] * u.Msun)["fraction"].tolist()
     [0.5, 1.0]
     """
-    edges = as_quantity(edges, truth[name].unit, "edges")
+    if name not in truth.colnames:
+        raise ValueError(f"name must be a column of the truth, one of {truth.colnames}, not {name!r}")
+    if (unit := truth[name].unit) is not None:
+        edges = as_quantity(edges, unit, "edges")
+    elif isinstance(edges, u.Quantity) and edges.unit.is_equivalent(u.pix):  # places have no unit
+        edges = edges.to_value(u.pix)
+    edges = u.Quantity(edges)
     if edges.ndim != 1 or len(edges) < 2 or np.any(np.diff(edges) <= 0):
         raise ValueError(f"edges must be two or more ascending numbers, not {edges}")
-    values, recovered = truth[name].value, np.asarray(truth["recovered"], dtype=bool)
+    values, recovered = np.asarray(truth[name].value, dtype=float), np.asarray(truth["recovered"], dtype=bool)
     number, found = (np.histogram(values[chosen], edges.value)[0] for chosen in (np.isfinite(values), recovered))
     filled = number > 0
     fraction, error, low, high = np.full((4, len(number)), np.nan)

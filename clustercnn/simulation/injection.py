@@ -18,6 +18,7 @@ from tqdm import tqdm
 from clustercnn import __version__
 from clustercnn.files import whole_file
 from clustercnn.images import MultiBandImage
+from clustercnn.instruments import check_instrument
 from clustercnn.parameters import ParameterSpace, as_quantity, positive_quantity
 from clustercnn.positions import check_ids
 from clustercnn.simulation.cluster import SyntheticCluster
@@ -32,6 +33,7 @@ RATE = u.electron / u.s
 POWERS = {StdDevUncertainty: 1, VarianceUncertainty: 2, InverseVariance: -2}  # of the pixels' unit
 COLUMNS = ("age", "a_v", "mass", "half_light_radius")  # that a table of clusters has
 HALF_STEP = 10**0.026  # ratio of ages, half a step of the shipped isochrones and a bit
+COMPRESSED = ".gz", ".bz2", ".xz", ".zip", ".Z", ".lzma"  # suffixes that make astropy write what cannot be mapped
 FURTHER_COLUMNS = (
     "distance", "metallicity", "imf", "profile", "gamma", "ellipticity", "position_angle", "extinction_law", "r_v", "extinction",
     "foreground_a_v", "foreground_law", "a_v_spread", "binary_fraction", "mass_ratio",
@@ -91,6 +93,7 @@ class ClusterInjector:
     def __init__(self, images, *, instrument, psf=None, distance=None):
         if not isinstance(images, MultiBandImage):
             images = MultiBandImage.read(images)
+        check_instrument(instrument)
         if set(images.bands) != set(instrument.bands):
             raise ValueError(f"images must have the bands {instrument.bands} of the instrument, not {images.bands}")
         check_pixel_scale(images, instrument)
@@ -141,7 +144,7 @@ class ClusterInjector:
         ValueError
             If there are not as many positions as clusters, a distance or a column of the table is missing, masked or cannot be read, its
             ``id`` is no whole number from 1 on or comes twice, an age has no isochrone, the unit of the images needs what the
-            instrument does not have, or whole numbers are to be written to a file.
+            instrument does not have, whole numbers are to be written to a file, or the file would be compressed.
         TypeError
             If the uncertainties are of a kind that cannot be turned into a variance, or ``clusters`` are none of the above.
         OSError
@@ -223,6 +226,8 @@ class ClusterInjector:
             return
         if Path(out).exists() and not overwrite:
             raise OSError(f"{out} exists; pass overwrite=True to replace it")
+        if Path(out).suffix in COMPRESSED:
+            raise ValueError(f"out must be a plain FITS file, such as clusters.fits, not {Path(out).name!r}: clusters are written into it in place")
         for band, ccd in images.items():
             if np.dtype(ccd.data.dtype).kind != "f":
                 raise ValueError(f"images must hold floats to be written with clusters, but {band} holds {ccd.data.dtype}: convert them")
@@ -454,5 +459,12 @@ def _draw(row, distance, rng):
     youngest, oldest = 10 ** IsochroneGrid.default().log_ages[[0, -1]] * u.yr
     if youngest / HALF_STEP < age < oldest * HALF_STEP:
         age = np.clip(age, youngest, oldest)
-    further = {"distance": distance} | {name: row[name] for name in FURTHER_COLUMNS if name in row.colnames}
+    further = {"distance": distance} | {name: _plain_number(row[name]) for name in FURTHER_COLUMNS if name in row.colnames}
     return SyntheticCluster(row["mass"], age, row["half_light_radius"], row["a_v"], rng=rng, **further)
+
+
+def _plain_number(value):
+    """A metallicity or a ratio that comes with a unit, as those of a prior do, without it; other values as they are."""
+    if isinstance(value, u.Quantity) and value.unit in (u.dimensionless_unscaled, u.dex):
+        return float(value.value)
+    return value

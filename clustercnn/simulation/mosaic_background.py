@@ -6,6 +6,7 @@ import torch
 from astropy import units as u
 
 from clustercnn.images import MultiBandImage
+from clustercnn.instruments import check_instrument
 from clustercnn.parameters import as_quantity
 
 __all__ = ["MosaicBackground", "WholePlaces", "check_pixel_scale"]
@@ -181,6 +182,8 @@ class MosaicBackground:
     def __init__(self, images, *, instrument=None, avoid=(), avoid_radius=8 * u.pix):
         if not isinstance(images, MultiBandImage):
             images = MultiBandImage.read(images)
+        if instrument is not None:
+            check_instrument(instrument)
         bands = images.bands if instrument is None else instrument.bands
         if missing := [band for band in bands if band not in images]:
             raise ValueError(f"images must have the bands {bands} of the instrument, but lack {missing}")

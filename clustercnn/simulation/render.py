@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from clustercnn.instruments import check_instrument
 from clustercnn.psf import PSF, as_psf, builtin_psf
 from clustercnn.simulation.psf_variation import PSFVariation
 
@@ -59,6 +60,7 @@ def band_psfs(psf, instrument, position=None):
     >>> band_psfs(dict.fromkeys(m83.bands, as_psf(np.ones((5, 5)))), m83)["F438W"]
     <PSF (5, 5), 4x oversampled, pixel_integrated=False>
     """
+    check_instrument(instrument)
     if psf is None:
         return builtin_psf(instrument)
     example = f"such as psf={{{instrument.bands[0]!r}: as_psf(kernel), ...}}"

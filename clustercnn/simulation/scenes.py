@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from clustercnn.profiles import get_profile
+from clustercnn.profiles import Profile, get_profile
 from clustercnn.simulation.population import StarTables
 from clustercnn.simulation.random_numbers import RandomTensors
 from clustercnn.stellar.extinction import band_extinction
 
 __all__ = ["ClusterScenes", "Scenes"]
 
+PARAMETERS = "age", "a_v", "mass", "half_light_radius"
 BRIGHT_STARS = 800  # drawn one by one in each cluster, the others are their mean light with its scatter
 GAMMAS = np.round(np.arange(2.2, 3.501, 0.05), 2)  # slopes of the EFF profiles that clusters have by default
 HIGHEST_FREQUENCY = 4.0  # cycles per half-light radius; the profiles have no power beyond
@@ -96,13 +97,15 @@ class ClusterScenes:
     Raises
     ------
     ValueError
-        If the space lacks one of the four, or there are no isochrones for its ages.
+        If the space lacks one of the four or has others, or there are no isochrones for its ages.
     """
 
     def __init__(self, space, instrument, rates, metallicity=0.0, isochrones=None, imf="kroupa", device="cpu",
                  r_v=None, profiles=None):
-        if missing := [name for name in ("age", "a_v", "mass", "half_light_radius") if name not in space.names]:
+        if missing := [name for name in PARAMETERS if name not in space.names]:
             raise ValueError(f"space must have {missing} too, not only {space.names}")
+        if unknown := [name for name in space.names if name not in PARAMETERS]:
+            raise ValueError(f"space must have {PARAMETERS} alone: mock clusters do not depend on {unknown}")
         self.space = space
         self.device = torch.device(device)
         self.tables = StarTables(instrument.passbands, metallicity, isochrones, imf, device, midpoints=True)
@@ -113,6 +116,8 @@ class ClusterScenes:
         profiles = [get_profile("eff", gamma=float(gamma)) for gamma in GAMMAS] if profiles is None else list(profiles)
         if not profiles:
             raise ValueError("profiles must hold at least one profile, such as get_profile('plummer')")
+        if unfit := [profile for profile in profiles if not isinstance(profile, Profile)]:
+            raise TypeError(f"profiles must hold profiles, such as get_profile('plummer'), not {unfit[0]!r}")
         own = np.arange(0.0, HIGHEST_FREQUENCY, OWN_STEP)
         transforms = np.stack([profile.transform(own) for profile in profiles])
         transforms[:, -1] = 0.0

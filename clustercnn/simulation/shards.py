@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from clustercnn.files import whole_file
+from clustercnn.files import to_json, whole_file
 
 __all__ = ["MockShards", "write_shards"]
 
@@ -71,7 +71,7 @@ def write_shards(stream, n, directory, shard_size=8192, progress=True):
             # A shard counts once it stands in the manifest, and that is written last.
             manifest["shards"].append(hashes)
             with whole_file(directory / MANIFEST) as partial:
-                Path(partial).write_text(json.dumps(manifest, indent=1))
+                Path(partial).write_text(to_json(manifest, indent=1))
             bar.update(len(batch["is_cluster"]))
     return MockShards(directory)
 

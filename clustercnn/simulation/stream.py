@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from astropy import units as u
 
+from clustercnn.instruments import check_instrument
 from clustercnn.parameters import positive_quantity
 from clustercnn.psf_powers import NODES, OWN_POWER, radial_transfer
 from clustercnn.seeds import seed_sequence
 from clustercnn.simulation.background import BackgroundFields, star_rates
+from clustercnn.simulation.mosaic_background import check_pixel_scale
 from clustercnn.simulation.negatives import NEGATIVE_KINDS, NEGATIVES, draw_negatives
 from clustercnn.simulation.noise import Detector, add_noise, correlate
 from clustercnn.simulation.psf_variation import PSFVariation
@@ -116,6 +118,7 @@ class MockStream:
         profiles=None,
         device="cpu",
     ):
+        check_instrument(instrument)
         for name, share in (("positive_fraction", positive_fraction), ("neighbour_fraction", neighbour_fraction)):
             if not 0.0 <= share <= 1.0:
                 raise ValueError(f"{name} must lie in 0..1, not {share}")
@@ -131,6 +134,8 @@ class MockStream:
         self.chunk_size = CHUNKS[self.device.type]
         self.space = space
         self.instrument = instrument
+        if np.shape(shape) != (2,) or min(shape) < 1:
+            raise ValueError(f"shape must be two numbers of pixels (ny, nx) such as (64, 64), not {shape!r}")
         self.shape = tuple(int(n) for n in shape)
         self.distance = positive_quantity(distance, u.Mpc, "distance")
         self.positive_fraction = positive_fraction
@@ -159,6 +164,11 @@ class MockStream:
             raise ValueError(
                 "neighbour_fraction, depth_scatter, noise_correlation and psf_scatter must be 0 before a background that holds its noise already"
             )
+        if (images := getattr(background, "images", None)) is not None:  # of a mosaic, whose bands have names
+            if images.bands != tuple(instrument.bands):
+                raise ValueError(f"background must have the bands {tuple(instrument.bands)} of the instrument, in this order, not {images.bands}: "
+                                 "give the instrument to MosaicBackground, too")
+            check_pixel_scale(images, instrument)
         self.background = background
         profiles = None if profiles is None else list(profiles)
         self._clusters = ClusterScenes(

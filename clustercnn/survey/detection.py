@@ -71,6 +71,13 @@ def find_clusters(images, threshold=10.0, fwhm=(2.5, 5.0, 10.0), box_size=64):
     """
     from astropy.utils.exceptions import AstropyUserWarning
 
+    fwhm = np.atleast_1d(fwhm)
+    if fwhm.ndim != 1 or not len(fwhm) or not np.all((fwhm > 0) & (fwhm < np.inf)):
+        raise ValueError(f"fwhm must be positive numbers of pixels, such as (2.5, 5.0, 10.0), not {fwhm.tolist()}")
+    if box_size < 1:
+        raise ValueError(f"box_size must be at least one pixel, such as 64, not {box_size}")
+    if not threshold > 0:
+        raise ValueError(f"threshold must be a positive significance, such as 5, not {threshold}")
     pixels = as_images(images).to_array(nan="mask")
     found = [_peaks(pixels, width, threshold, box_size) for width in fwhm]
     x, y, significance, width = np.concatenate(found, axis=1)
@@ -163,7 +170,8 @@ class PhotutilsFinder:
 
         images = as_images(images)
         if self.bands is not None:
-            images = MultiBandImage({band: images[band] for band in self.bands})
+            bands = (self.bands,) if isinstance(self.bands, str) else self.bands
+            images = MultiBandImage({band: images[band] for band in bands})
         significance = detection_image(images, self.fwhm)
         mask = np.isnan(significance)
         significance[mask] = 0

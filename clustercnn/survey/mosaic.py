@@ -4,7 +4,6 @@ Catalogues of whole mosaics: candidates tile by tile, then a posterior for each,
 """
 
 import hashlib
-import json
 import re
 import warnings
 from pathlib import Path
@@ -18,7 +17,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from clustercnn import __version__
 from clustercnn.estimate import FLAGS
-from clustercnn.files import whole_file
+from clustercnn.files import to_json, whole_file
 from clustercnn.images import MultiBandImage
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import positive_quantity
@@ -401,7 +400,7 @@ def _hash(array):
 def _model(net):
     """What tells a network from others: what it promises, how it was calibrated, and its weights."""
     told = [repr(net), *(getattr(net, name, None) for name in ("contract", "training", "calibration"))]
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    digest = hashlib.sha256(to_json(told, sort_keys=True).encode())
     if hasattr(net, "module"):
         for tensor in net.module.state_dict().values():
             digest.update(tensor.cpu().numpy().tobytes())

@@ -12,7 +12,7 @@ from pathlib import Path
 from astropy.table import QTable
 from tqdm import tqdm
 
-from clustercnn.files import whole_file
+from clustercnn.files import to_json, whole_file
 
 __all__ = ["open_checkpoint", "tables_of"]
 
@@ -42,7 +42,7 @@ def open_checkpoint(folder, settings):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "settings.json"
-    text = json.dumps(settings, indent=2)
+    text = to_json(settings, indent=2)
     if path.exists():
         try:
             other = dict(json.loads(path.read_text()))
