@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 from astropy import units as u
 
+from clustercnn.instruments import check_instrument
 from clustercnn.parameters import ParameterSpace, as_quantity
 from clustercnn.simulation.background import star_rates
 from clustercnn.simulation.noise import Detector
@@ -98,6 +99,7 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     >>> result.p_value, result.residual.shape                                                     # doctest: +SKIP
     (0.48, (3, 64, 64))
     """
+    check_instrument(instrument)
     unit = u.electron / u.s
     stamp = as_quantity(stamp, unit, "stamp")
     observed = (stamp.filled(np.nan) if hasattr(stamp, "filled") else stamp).value.astype(float)

@@ -124,3 +124,8 @@ def test_errors(batch):
         posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, psf={})
     with pytest.raises(ValueError, match="n must be at least 10, not 1"):
         posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, n=1)
+
+
+def test_the_name_of_an_instrument_is_none():
+    with pytest.raises(TypeError, match="instrument must be an Instrument, such as .*, not 'HST/WFC3/UVIS/M83'"):
+        posterior_predictive(None, 0, np.zeros((3, 64, 64)) * UNIT, "HST/WFC3/UVIS/M83", distance=DISTANCE)

@@ -565,3 +565,9 @@ def test_find_clusters_refuses_what_finds_nothing():
             find_clusters(images, **keywords)
     with pytest.warns(AstropyUserWarning, match="no candidate above a significance of 1000"):
         find_clusters(images, threshold=1000, fwhm=2.5)
+
+
+def test_aperture_photometry_takes_no_name_of_an_instrument():
+    images = MultiBandImage({"F438W": np.zeros((64, 64)) * u.electron / u.s})
+    with pytest.raises(TypeError, match="instrument must be an Instrument, such as .*, not 'HST/WFC3/UVIS/M83'"):
+        aperture_photometry(images, [(30, 30)], "HST/WFC3/UVIS/M83")

@@ -7,6 +7,8 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
+from clustercnn.instruments import check_instrument
+
 from .detection import as_images
 
 __all__ = ["aperture_photometry"]
@@ -55,6 +57,8 @@ def aperture_photometry(images, positions, instrument=None, zero_points=None):
     from photutils.aperture import CircularAnnulus, CircularAperture
 
     images = as_images(images)
+    if instrument is not None:
+        check_instrument(instrument)
     xy = images.pixel_positions(positions)
     stamps = images.cutouts(xy, SHAPE, unit=None, instrument=instrument, nan="mask").value
     small, large = np.full((2, len(xy), len(images)), np.nan)
