@@ -369,7 +369,8 @@ def calibration_error(p, label, bins=10, n=400, level=0.95, rng=0):
     >>> print(f"{error:.1f} {error > limit}")
     0.2 True
     """
-    error, p = _calibration_error(p, label, bins), np.asarray(p, dtype=float)
+    error = _calibration_error(p, label, bins)
+    p = np.asarray(p, dtype=float)
     rng = np.random.default_rng(rng)
     chance = [_calibration_error(p, rng.random(len(p)) < p, bins) for _ in range(n)]
     return error, float(np.quantile(chance, level))

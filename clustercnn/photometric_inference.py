@@ -340,7 +340,7 @@ def _read_photometry(table, bands, system):
                 flux = 10 ** (-0.4 * (values.to_value(u.mag) - systems[system](band)))
             error = flux * relative
         else:
-            flux, error = _vega_flux(values, band), _vega_flux(error, f"{band}_err", band, like=band)
+            flux, error = _vega_flux(values, band), _vega_flux(error, f"{band}_err", band)
         if np.any(error < 0):
             row = np.flatnonzero(error < 0)[0]
             raise ValueError(f"{band}_err must not be negative, but row {row} is; give NaN or a mask where a band has no measurement")
@@ -358,13 +358,13 @@ def _quantity(column, name):
     return column.filled(np.nan) if hasattr(column, "filled") else column
 
 
-def _vega_flux(density, name, band=None, like=None):
-    """Flux densities in units of Vega's; ``like`` names the column that has the errors ``name``."""
+def _vega_flux(density, name, band=None):
+    """Flux densities in units of Vega's, of the column ``name``, which is the band's own or, where one is named, that of its errors."""
+    wanted = "magnitudes or a flux density such as uJy" if band is None else f"a flux density, as {band} is"
     band = name if band is None else band
     try:
         in_ab = density.to_value(u.AB, u.spectral_density(pivot_wavelength(band)))
     except u.UnitConversionError:
-        wanted = "magnitudes or a flux density such as uJy" if like is None else f"a flux density, as {like} is"
         raise u.UnitsError(f"column {name} must be in {wanted}, not in '{density.unit}'") from None
     return in_ab * 10 ** (0.4 * vega_to_ab(band))
 

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """Point spread functions: any kernel a user has, oversampled, and the built-in model of HST."""
 
+import hashlib
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from .parameters import as_quantity, positive_quantity
 
-__all__ = ["PSF", "as_psf", "builtin_psf", "hst_psf"]
+__all__ = ["PSF", "as_psf", "builtin_psf", "fingerprint", "hst_psf"]
 
 # An empirical kernel is noisy about zero in its wings; more negative light than this is a broken kernel.
 _NEGATIVE_LIGHT = 0.01
@@ -256,6 +257,32 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
             f"cannot make a PSF of a {type(kernel).__name__}: give a 2D array, a FITS image, or a photutils or astropy model"
         ) from None
     return PSF(kernel, 4 if oversampling is None else oversampling, bool(pixel_integrated), center)
+
+
+def fingerprint(psf):
+    """
+    A hash that tells a PSF from others: its values, how finely they are sampled, and where they hold.
+
+    Parameters
+    ----------
+    psf : `PSF` or `~photutils.psf.GriddedPSFModel`
+        The PSF.
+
+    Returns
+    -------
+    digest : str
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clustercnn.psf import as_psf, fingerprint
+    >>> fingerprint(as_psf(np.ones((5, 5)), oversampling=4)) == fingerprint(as_psf(np.ones((5, 5)), oversampling=2))
+    False
+    """
+    told = [repr(psf), *(np.asarray(getattr(psf, name, ())).tolist() for name in ("oversampling", "center", "grid_xypos"))]
+    digest = hashlib.sha256(repr(told).encode())
+    digest.update(np.ascontiguousarray(psf.data))
+    return digest.hexdigest()
 
 
 def _read_image(path):

@@ -13,7 +13,7 @@ from .parameters import as_quantity
 from .psf import PSF
 from .psf_powers import NODES, OWN_POWER, psf_powers
 
-__all__ = ["depth_covered", "log_depth", "log_psf_powers", "psf_covered", "read_stamps"]
+__all__ = ["depth_covered", "log_depth", "log_psf_powers", "psf_covered", "read_stamps", "stamp_shape"]
 
 _CLOSE = 0.02  # relative difference of pixel scales that does no harm
 _DEPTH = 1.4  # ratio of exposures from which on a posterior is off
@@ -145,6 +145,35 @@ def read_stamps(
             yield np.array(cut(start, start + batch_size) * factor, dtype=np.float32, order="C")
 
     return n, batches()
+
+
+def stamp_shape(shape):
+    """
+    The shape of stamps as two plain integers.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        ``(ny, nx)``.
+
+    Returns
+    -------
+    shape : tuple of int
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+
+    Examples
+    --------
+    >>> from clustercnn.stamps import stamp_shape
+    >>> stamp_shape([64, 64])
+    (64, 64)
+    """
+    if np.shape(shape) != (2,) or min(shape) < 1:
+        raise ValueError(f"shape must be two numbers of pixels (ny, nx) such as (64, 64), not {shape!r}")
+    return tuple(int(n) for n in shape)
 
 
 def depth_covered(contract):

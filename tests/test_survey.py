@@ -563,6 +563,9 @@ def test_find_clusters_refuses_what_finds_nothing():
                               ({"threshold": np.nan}, "threshold must be a positive"), ({"box_size": 0}, "box_size must be at least one")):
         with pytest.raises(ValueError, match=message):
             find_clusters(images, **keywords)
+    for keywords in ({"fwhm": 0}, {"box_size": 0}):
+        with pytest.raises(ValueError, match="(fwhm|box_size) must be"):
+            detection_image(images, **keywords)
     with pytest.warns(AstropyUserWarning, match="no candidate above a significance of 1000"):
         find_clusters(images, threshold=1000, fwhm=2.5)
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from clustercnn.estimate import FLAGS, ClusterEstimate
 from clustercnn.parameters import ParameterSpace, as_quantity
 from clustercnn.psf_powers import NODES
-from clustercnn.stamps import depth_covered, log_depth, log_psf_powers, psf_covered, read_stamps
+from clustercnn.stamps import depth_covered, log_depth, log_psf_powers, psf_covered, read_stamps, stamp_shape
 
 from .augmentation import ZERO_POINT_ERROR, Augmentation
 from .calibrating import LEAST, calibrate_module
@@ -94,8 +94,7 @@ class ClusterNet:
         for name, value, allowed in (("encoder", encoder, ENCODERS), ("head", head, HEADS), ("scaling", scaling, SCALINGS)):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {tuple(allowed)}, not {value!r}")
-        if np.shape(shape) != (2,) or min(shape) < 1:
-            raise ValueError(f"shape must be two numbers of pixels (ny, nx) such as (64, 64), not {shape!r}")
+        shape = stamp_shape(shape)
         for band, scale in dict(scales or {}).items():
             if scale is not None and not (np.isscalar(scale) and 0 < scale < np.inf):
                 raise ValueError(f"scales must be positive numbers of electron/s per pixel, not {scale!r} for {band}")
@@ -108,14 +107,14 @@ class ClusterNet:
             "scaling": scaling,
             "conditions": bool(conditions),
             "scales": {band: SCALES.get(band) for band in bands} | dict(scales or {}),
-            "shape": [int(n) for n in shape],
+            "shape": list(shape),
         }
         if set(self.config["scales"]) != set(bands):
             raise ValueError(f"scales must be given for the bands {bands} alone, not {tuple(scales)}")
         with torch.random.fork_rng(devices=[]):  # a seed of its own, and the global one left alone
             torch.manual_seed(rng)
             self.module = ClusterModule(
-                len(bands), tuple(shape), self.space, encoder, head, photometry, scaling, conditions
+                len(bands), shape, self.space, encoder, head, photometry, scaling, conditions
             ).eval()
         #: What the training promised: bands, unit, zero points, pixel scale, ... (JSON-able).
         self.contract = {

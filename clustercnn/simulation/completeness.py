@@ -15,6 +15,7 @@ from clustercnn import __version__
 from clustercnn.files import to_json, whole_file
 from clustercnn.matching import match_positions
 from clustercnn.parameters import ParameterSpace, as_quantity
+from clustercnn.psf import fingerprint
 from clustercnn.seeds import seed_sequence
 from clustercnn.simulation.mosaic_background import WholePlaces
 
@@ -117,11 +118,7 @@ def _fingerprint(injector):
     """Hash of the images and of the PSFs."""
     digest = hashlib.sha256(injector.images.sha256().encode())
     for band in injector.instrument.bands:
-        psf = injector.psf[band]
-        places = getattr(psf, "grid_xypos", ())  # of one that depends on the position
-        told = repr(psf), np.asarray(psf.oversampling).tolist(), np.asarray(getattr(psf, "center", ())).tolist(), np.asarray(places).tolist()
-        digest.update(repr(told).encode())
-        digest.update(np.ascontiguousarray(psf.data))
+        digest.update(fingerprint(injector.psf[band]).encode())
     return digest.hexdigest()
 
 

@@ -12,7 +12,7 @@ from clustercnn.parameters import positive_quantity
 from clustercnn.psf_powers import NODES, OWN_POWER, radial_transfer
 from clustercnn.seeds import seed_sequence
 from clustercnn.simulation.background import BackgroundFields, star_rates
-from clustercnn.simulation.mosaic_background import check_pixel_scale
+from clustercnn.simulation.mosaic_background import MosaicBackground, check_pixel_scale
 from clustercnn.simulation.negatives import NEGATIVE_KINDS, NEGATIVES, draw_negatives
 from clustercnn.simulation.noise import Detector, add_noise, correlate
 from clustercnn.simulation.psf_variation import PSFVariation
@@ -21,6 +21,7 @@ from clustercnn.simulation.render import Renderer, band_psfs
 from clustercnn.simulation.scenes import ClusterScenes, Scenes
 from clustercnn.simulation.shards import write_shards
 from clustercnn.simulation.visibility import APERTURE_RADIUS, Visibility
+from clustercnn.stamps import stamp_shape
 from clustercnn.stellar.imf import get_imf
 
 __all__ = ["MockStream"]
@@ -134,9 +135,7 @@ class MockStream:
         self.chunk_size = CHUNKS[self.device.type]
         self.space = space
         self.instrument = instrument
-        if np.shape(shape) != (2,) or min(shape) < 1:
-            raise ValueError(f"shape must be two numbers of pixels (ny, nx) such as (64, 64), not {shape!r}")
-        self.shape = tuple(int(n) for n in shape)
+        self.shape = stamp_shape(shape)
         self.distance = positive_quantity(distance, u.Mpc, "distance")
         self.positive_fraction = positive_fraction
         self.neighbour_fraction = neighbour_fraction
@@ -164,11 +163,11 @@ class MockStream:
             raise ValueError(
                 "neighbour_fraction, depth_scatter, noise_correlation and psf_scatter must be 0 before a background that holds its noise already"
             )
-        if (images := getattr(background, "images", None)) is not None:  # of a mosaic, whose bands have names
-            if images.bands != tuple(instrument.bands):
-                raise ValueError(f"background must have the bands {tuple(instrument.bands)} of the instrument, in this order, not {images.bands}: "
-                                 "give the instrument to MosaicBackground, too")
-            check_pixel_scale(images, instrument)
+        if isinstance(background, MosaicBackground):  # whose bands have names
+            if background.images.bands != tuple(instrument.bands):
+                raise ValueError(f"background must have the bands {tuple(instrument.bands)} of the instrument, in this order, not "
+                                 f"{background.images.bands}: give the instrument to MosaicBackground, too")
+            check_pixel_scale(background.images, instrument)
         self.background = background
         profiles = None if profiles is None else list(profiles)
         self._clusters = ClusterScenes(

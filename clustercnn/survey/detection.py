@@ -72,10 +72,7 @@ def find_clusters(images, threshold=10.0, fwhm=(2.5, 5.0, 10.0), box_size=64):
     from astropy.utils.exceptions import AstropyUserWarning
 
     fwhm = np.atleast_1d(fwhm)
-    if fwhm.ndim != 1 or not len(fwhm) or not np.all((fwhm > 0) & (fwhm < np.inf)):
-        raise ValueError(f"fwhm must be positive numbers of pixels, such as (2.5, 5.0, 10.0), not {fwhm.tolist()}")
-    if box_size < 1:
-        raise ValueError(f"box_size must be at least one pixel, such as 64, not {box_size}")
+    _check_filter(fwhm, box_size)
     if not threshold > 0:
         raise ValueError(f"threshold must be a positive significance, such as 5, not {threshold}")
     pixels = as_images(images).to_array(nan="mask")
@@ -123,6 +120,7 @@ def detection_image(images, fwhm=2.5, box_size=64):
     >>> print(np.nanmedian(significance).round(), *np.unravel_index(np.nanargmax(significance), (96, 96)))
     0.0 50 40
     """
+    _check_filter(fwhm, box_size)
     significance, mask = _significance(as_images(images).to_array(nan="mask"), fwhm, box_size)
     inside = np.zeros_like(mask)
     border = int(np.ceil(fwhm))
@@ -203,6 +201,15 @@ def as_finder(finder):
     if not callable(finder):
         raise TypeError(f"finder must be a function of images, or a finder of photutils such as DAOStarFinder(...), not {finder!r}")
     return finder
+
+
+def _check_filter(fwhm, box_size):
+    """Refuse widths and cells with which nothing would be found, or numpy would complain."""
+    fwhm = np.asarray(fwhm)
+    if fwhm.ndim > 1 or not fwhm.size or not np.all((fwhm > 0) & (fwhm < np.inf)):
+        raise ValueError(f"fwhm must be positive numbers of pixels, such as (2.5, 5.0, 10.0), not {fwhm.tolist()}")
+    if box_size < 1:
+        raise ValueError(f"box_size must be at least one pixel, such as 64, not {box_size}")
 
 
 def _peaks(pixels, width, threshold, box_size):

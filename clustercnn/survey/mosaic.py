@@ -22,6 +22,7 @@ from clustercnn.images import MultiBandImage
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import positive_quantity
 from clustercnn.positions import check_ids
+from clustercnn.psf import fingerprint
 from clustercnn.seeds import seed_sequence
 
 from .aperture import aperture_photometry
@@ -158,7 +159,7 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
             "version": __version__, "bands": list(images.bands), "shape": list(images.shape), "pixels": images.sha256(),
             "model": _model(net), "draws": draws, "seed": [str(seed.entropy), str(seed.spawn_key)],
             "instrument": None if instrument is None else instrument.to_dict(), "zero_point_error": str(zero_point_error),
-            "psf": None if psf is None else {band: [repr(one), *one.center, _hash(one.data)] for band, one in psf.items()}, "saturation": limits})
+            "psf": None if psf is None else {band: fingerprint(one) for band, one in psf.items()}, "saturation": limits})
     how = {"client": client, "folder": folder, "progress": progress}
     if positions is None:
         candidates = _joined(tables_of(_find_in_tile, tiles, (images, finder), "detecting", **how))
