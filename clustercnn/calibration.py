@@ -208,7 +208,7 @@ def coverage(estimate, truth, levels=(0.68, 0.95)):
         Posterior draws of n sources.
     truth : `~astropy.table.QTable` or mapping
         A Quantity of length n per parameter.
-    levels : sequence of float
+    levels : float or sequence of float
         Probabilities in (0, 1), of the intervals of `ClusterEstimate.interval <clustercnn.estimate.ClusterEstimate.interval>`.
 
     Returns
@@ -233,13 +233,13 @@ def coverage(estimate, truth, levels=(0.68, 0.95)):
     space, coordinates = estimate.space, _coordinates(estimate, truth)
     rows = []
     for i, name in enumerate(space.names):
-        for level in levels:
+        for level in np.atleast_1d(levels):
             if not 0 < level < 1:
                 raise ValueError(f"levels must lie between 0 and 1, not {level}")
             lower, upper = (space[name].to_coordinate(end) for end in estimate.interval(name, level))
             inside = float(np.mean((coordinates[:, i] >= lower) & (coordinates[:, i] <= upper)))
             error = np.sqrt(level * (1 - level) / len(estimate))
-            rows.append((name, level, inside, error, (inside - level) / error))
+            rows.append((name, float(level), inside, error, (inside - level) / error))
     return QTable(rows=rows, names=("parameter", "level", "coverage", "error", "deviation"))
 
 
@@ -309,8 +309,8 @@ def reliability(p, label, bins=10):
         raise ValueError(f"p and label must be one-dimensional and alike, not of shape {p.shape} and {label.shape}")
     if not np.all((p >= 0) & (p <= 1)):
         raise ValueError("p must lie between 0 and 1")
-    if not len(p) or bins < 1:
-        raise ValueError(f"there must be at least one value of p and one bin, not {len(p)} and {bins}")
+    if not len(p) or bins < 1 or bins != int(bins):
+        raise ValueError(f"there must be at least one value of p and a whole number of bins, not {len(p)} and {bins}")
     cell = np.minimum((p * bins).astype(int), bins - 1)
     rows = []
     for i in np.unique(cell):
@@ -369,6 +369,8 @@ def calibration_error(p, label, bins=10, n=400, level=0.95, rng=0):
     >>> print(f"{error:.1f} {error > limit}")
     0.2 True
     """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, not {n}")
     error = _calibration_error(p, label, bins)
     p = np.asarray(p, dtype=float)
     rng = np.random.default_rng(rng)

@@ -487,9 +487,10 @@ class ClusterEstimate:
             weights = np.broadcast_to(np.asarray(prior(values), dtype=float), self.draws.shape[:2])
         if not np.all(np.isfinite(weights)) or np.any(weights < 0):
             raise ValueError("prior must give finite densities that are not negative")
-        lost = weights.sum(axis=1) == 0
+        lost = weights.max(axis=1) == 0
         weights = np.where(lost[:, None], 1.0, weights)
-        weights = weights / weights.sum(axis=1, keepdims=True)
+        weights = weights / weights.max(axis=1, keepdims=True)  # lest the sum of densities of any scale overflows
+        weights /= weights.sum(axis=1, keepdims=True)
         picked = resample(weights, np.random.default_rng(rng))
         size = np.where(lost, 0.0, 1 / (weights**2).sum(axis=1)) * self.effective_sample_size / weights.shape[1]
         changed = {"effective_sample_size": size, "flags": self.flags | np.where(size < 20, FLAGS["few effective draws"], 0)}

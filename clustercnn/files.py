@@ -41,7 +41,7 @@ def to_json(value, **options):
     """
 
     def plain(part):
-        if isinstance(part, (np.generic, np.ndarray)):
+        if isinstance(part, (np.generic, np.ndarray)) and not hasattr(part, "unit"):
             return part.tolist()
         raise TypeError(f"a {type(part).__name__} cannot be written as JSON: {part!r}")
 

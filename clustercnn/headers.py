@@ -11,7 +11,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 
 from .stellar import photometry
 
-__all__ = ["one_per_band", "read_header", "stated_zero_point"]
+__all__ = ["one_per_band", "read_header", "stated_exposure", "stated_zero_point"]
 
 _HDUS = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
 _ONE = (fits.Header, fits.HDUList, NDData, *_HDUS)
@@ -151,6 +151,14 @@ def _number(header, keyword, default=None):
         return float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{keyword} = {value!r} in the header is not a number; correct it first") from None
+
+
+def stated_exposure(header):
+    """EXPTIME in seconds; None where there is none, or what stands there is not a number."""
+    try:
+        return _number(header, "EXPTIME")
+    except ValueError:
+        return None
 
 
 def _words(header, *keywords):

@@ -15,6 +15,7 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .files import whole_file
+from .headers import stated_exposure
 from .image_sources import as_ccd, band_of_file, open_fits
 from .positions import pixel_positions
 from .stellar import photometry
@@ -406,8 +407,8 @@ class MultiBandImage(Mapping):
 
     def _check_exposure(self, band, instrument):
         """Warn where the header of an image states another exposure than the one that its counts are divided by."""
-        stated, used = self[band].meta.get("EXPTIME"), instrument.exposure(band).to_value(u.s)
-        if isinstance(stated, (int, float)) and not abs(stated / used - 1) < _CLOSE:
+        stated, used = stated_exposure(self[band].meta), instrument.exposure(band).to_value(u.s)
+        if stated is not None and not abs(stated / used - 1) < _CLOSE:
             warnings.warn(f"EXPTIME of {band} is {stated:g} s, but its counts are divided by the exposure of the instrument, {used:g} s",
                           AstropyUserWarning)
 

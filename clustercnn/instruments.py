@@ -387,6 +387,8 @@ class Instrument:
                 "first, and give its pixel_scale="
             )
         values["pixel_scale"] = scales[0] * _PIXEL_SCALE
+        if isinstance(sky := changes.get("sky"), dict):
+            changes["sky"] = dict.fromkeys(bands, 0 * u.electron / u.s) | sky
         values |= {key: value for key, value in changes.items() if key not in values}
         return cls(values.pop("name", " + ".join(dict.fromkeys(names))), tuple(bands), **values)
 

@@ -99,7 +99,7 @@ class Parameter:
     name : str
         The field's name of it, such as ``"age"``.
     lower, upper : `~astropy.units.Quantity`
-        The range, with units that convert to each other; the unit of ``lower`` is the parameter's.
+        The range, with units that convert to each other; the unit of ``lower`` is the parameter's. Of ``6 * u.dex(u.yr)`` it is yr.
     scale : {'log', 'linear'}
         The coordinate is the decimal logarithm of the value, or the value itself.
     bins : int
@@ -124,8 +124,12 @@ class Parameter:
             raise ValueError(f"scale of {self.name} must be 'log' or 'linear', not {self.scale!r}")
         if not isinstance(self.lower, u.Quantity):
             raise TypeError(f"lower of {self.name} must be a Quantity such as 3 * u.Myr, not {self.lower!r}")
+        if isinstance(self.lower, u.LogQuantity):
+            object.__setattr__(self, "lower", self.lower.physical)
         upper = as_quantity(self.upper, self.lower.unit, f"upper of {self.name}")
         object.__setattr__(self, "upper", upper)
+        if self.lower.ndim or upper.ndim or not (np.isfinite(self.lower) and np.isfinite(upper)):
+            raise ValueError(f"lower and upper of {self.name} must be one finite number each, not {self.lower} and {upper}")
         if self.scale == "log" and self.lower <= 0:
             raise ValueError(f"lower of {self.name} must be positive on a log scale, not {self.lower}")
         if not self.lower < upper:
@@ -207,6 +211,9 @@ class ParameterSpace:
         self.parameters = tuple(parameters)
         if not self.parameters:
             raise ValueError("parameters must hold at least one Parameter")
+        for parameter in self.parameters:
+            if not isinstance(parameter, Parameter):
+                raise TypeError(f'parameters must hold Parameter objects, such as ParameterSpace.paper()["age"], not {parameter!r}')
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"parameters must have different names, not {self.names}")
 
@@ -381,6 +388,8 @@ def power_law(parameter, slope):
 
     Raises
     ------
+    TypeError
+        If ``parameter`` is something else, such as its name.
     ValueError
         If the density is infinite at the lower bound.
 
@@ -392,6 +401,8 @@ def power_law(parameter, slope):
     >>> float(prior({"mass": 1e5 * u.Msun}) / prior({"mass": 1e4 * u.Msun})).__round__(3)  # per dex
     0.1
     """
+    if not isinstance(parameter, Parameter):
+        raise TypeError(f'parameter must be a Parameter, such as ParameterSpace.paper()["mass"], not {parameter!r}')
     power = slope + 1 if parameter.scale == "log" else slope
     if power < 0 and parameter.lower.value <= 0:
         raise ValueError(f"{parameter.name} may be 0, where a power law with a slope of {slope} is infinite")

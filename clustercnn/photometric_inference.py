@@ -14,7 +14,7 @@ from clustercnn.parameters import Parameter, ParameterSpace, as_quantity, positi
 from clustercnn.simulation.population import StarTables
 from clustercnn.stamps import read_stamps
 from clustercnn.stellar.extinction import band_extinction
-from clustercnn.stellar.photometry import pivot_wavelength, resolve_passband, vega_to_ab, vega_to_st
+from clustercnn.stellar.photometry import pivot_wavelength, resolve_passbands, vega_to_ab, vega_to_st
 
 __all__ = ["StochasticMagnitudes", "StochasticPhotometry"]
 
@@ -240,7 +240,7 @@ class StochasticMagnitudes:
         progress=False,
     ):
         self.bands = (bands,) if isinstance(bands, str) else tuple(bands)
-        passbands = [resolve_passband(band) for band in self.bands]
+        passbands = resolve_passbands(self.bands)
         if not passbands or len(set(passbands)) < len(passbands):
             raise ValueError(f"bands must be one or more different ones, not {self.bands}")
         self.space = _catalogue_space() if space is None else space

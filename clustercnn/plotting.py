@@ -8,7 +8,10 @@ picture is asked for, never before.
 
 import numpy as np
 from astropy import units as u
-from astropy.table import QTable
+from astropy.table import QTable, Row
+from astropy.utils.masked import Masked
+
+from clustercnn.parameters import as_quantity
 
 __all__ = [
     "color_image",
@@ -173,7 +176,7 @@ def plot_recovery(truth, inferred, names=("age", "a_v", "mass", "half_light_radi
     Parameters
     ----------
     truth : `~astropy.table.QTable`
-        A column with a unit for each name.
+        A column with a unit for each name; sources of which it is not known (NaN, masked) are left out.
     inferred : `~clustercnn.estimate.ClusterEstimate` or `~astropy.table.QTable`
         The same sources in the same order: an estimate, or a table with the columns ``name``, ``name_lo``, ``name_hi`` for each name.
         The visibility, if there is one, colours the points.
@@ -198,22 +201,26 @@ def plot_recovery(truth, inferred, names=("age", "a_v", "mass", "half_light_radi
         _, axes = plt.subplots(1, len(names), figsize=(3.4 * len(names), 3.4), layout="constrained", squeeze=False)
     axes = np.ravel(axes)
     shade = np.clip(u.Quantity(inferred["visibility"]).value, 1, None) if "visibility" in inferred.colnames else None
+    if shade is not None and not np.isfinite(shade).any():
+        shade = None
     for ax, name in zip(axes, names):
         points = _plot_one_recovery(ax, name, truth[name], inferred, shade)
-    if shade is not None and len(truth):
+    if shade is not None:
         bar = ax.figure.colorbar(points, ax=list(axes), pad=0.02, aspect=40)
         bar.set_label(_NAMES["visibility"])
     return axes
 
 
 def _plot_one_recovery(ax, name, true, inferred, shade):
-    unit = true.unit
-    low, middle, high = (inferred[f"{name}{end}"].to_value(unit) for end in ("_lo", "", "_hi"))
-    true = true.value
+    unit = inferred[name].unit if true.unit is None else true.unit
+    columns = [as_quantity(true, unit, f"{name} of truth")] + [inferred[f"{name}{end}"] for end in ("_lo", "", "_hi")]
+    columns = [_numbers(column, unit) for column in columns]
+    known = np.isfinite(columns).all(axis=0)
+    true, low, middle, high = (column[known] for column in columns)
     logarithmic = name in _LOGARITHMIC
     ax.vlines(true, low, high, color="0.75", lw=0.8, zorder=1)
-    points = ax.scatter(true, middle, c=_INK if shade is None else shade, s=16, zorder=2, linewidths=0, cmap="viridis",
-                        norm=None if shade is None else "log")
+    colors = {"c": _INK} if shade is None else {"c": shade[known], "cmap": "viridis", "norm": "log"}
+    points = ax.scatter(true, middle, s=16, zorder=2, linewidths=0, **colors)
     if len(true):
         lower, upper = min(true.min(), low.min()), max(true.max(), high.max())
         ends = (lower / 1.1, upper * 1.1) if logarithmic else (lower - 0.1, upper + 0.1)
@@ -330,6 +337,17 @@ def _parameter(estimate, i, name):
     return samples, parameter, edges
 
 
+def _with_units(truth):
+    """True values as Quantities, though in a row of a plain table units stand beside the numbers."""
+    return QTable(truth.table[truth.index : truth.index + 1])[0] if isinstance(truth, Row) else truth
+
+
+def _numbers(column, unit):
+    """A column as numbers, NaN where it is masked."""
+    values = column.to_value(unit)
+    return values.filled(np.nan) if isinstance(values, Masked) else values
+
+
 def _span(ax, which, parameter):
     _scale(ax, which, parameter.scale, parameter.lower.value, parameter.upper.value)
 
@@ -364,9 +382,9 @@ def plot_joint(estimate, i, names=("age", "a_v"), truth=None, ax=None):
     if len(levels):
         centers = [p.from_coordinate(np.linspace(*p.bounds, 129)[1::2]).value for p in (horizontal, vertical)]
         ax.contour(*centers, density, levels, colors="0.25", linewidths=(0.7, 1.3)[-len(levels):])
-    if truth is not None:
-        ax.plot(truth[names[0]].to_value(horizontal.unit), truth[names[1]].to_value(vertical.unit), "+", ms=12, mew=2,
-                color=_TRUTH)
+    if (truth := _with_units(truth)) is not None:
+        x, y = (as_quantity(truth[p.name], p.unit, p.name).value for p in (horizontal, vertical))
+        ax.plot(x, y, "+", ms=12, mew=2, color=_TRUTH)
     _span(ax, "x", horizontal)
     _span(ax, "y", vertical)
     ax.set(xlabel=_label(names[0], horizontal.unit), ylabel=_label(names[1], vertical.unit))
@@ -403,11 +421,12 @@ def plot_posterior(estimate, i, truth=None, figure=None):
     """
     names = estimate.space.names
     size = len(names)
+    truth = _with_units(truth)
     if figure is None:
         import matplotlib.pyplot as plt
 
         figure = plt.figure(figsize=(2.1 * size, 2.1 * size), layout="constrained")
-    axes = figure.subplots(size, size, sharex="col")
+    axes = figure.subplots(size, size, sharex="col", squeeze=False)
     for row, below in enumerate(names):
         for column, name in enumerate(names):
             ax = axes[row, column]
@@ -434,7 +453,7 @@ def _plot_marginal(estimate, i, name, truth, ax):
     ax.axvline(middle, color=_INK, lw=1.2)
     ax.axvspan(low, high, color=_INK, alpha=0.15, lw=0)
     if truth is not None:
-        ax.axvline(truth[name].to_value(parameter.unit), color=_TRUTH, lw=1.2)
+        ax.axvline(as_quantity(truth[name], parameter.unit, name).value, color=_TRUTH, lw=1.2)
     _span(ax, "x", parameter)
     ax.set_title(_value(low, middle, high, parameter.unit), fontsize="medium")
     ax.set(xlabel=_label(name, parameter.unit), yticks=[])

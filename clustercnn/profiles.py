@@ -363,6 +363,8 @@ def get_profile(kind="eff", **parameters):
     EFFProfile(gamma=3.0, truncation=8.0)
     """
     if isinstance(kind, Profile):
+        if parameters:
+            raise TypeError(f"{sorted(parameters)} go with the name of a profile, not with {kind!r}, which has its own")
         return kind
     if kind not in _PROFILES:
         raise ValueError(f"profile must be one of {sorted(_PROFILES)} or a Profile, not {kind!r}")
@@ -463,6 +465,14 @@ def _plane_parameters():
     )
 
 
+def _shared(values, name):
+    """The one shape of a set of models."""
+    first, *others = np.unique(values)
+    if others:
+        raise ValueError(f"{name} must be the same for all models of a set, not {np.ravel(values)}: make a model for each")
+    return float(first)
+
+
 class _Profile2D(Fittable2DModel):
     """What the three models share: the elliptical radius, the units, the drawing of stars."""
 
@@ -554,7 +564,7 @@ class EFF2D(_Profile2D):
     @classmethod
     def evaluate(cls, x, y, flux, x_0, y_0, half_light_radius, ellipticity, theta, gamma):
         """Surface density at x, y."""
-        profile = EFFProfile(gamma=float(np.ravel(gamma)[0]))
+        profile = EFFProfile(gamma=_shared(gamma, "gamma"))
         return cls._density(profile, x, y, flux, x_0, y_0, half_light_radius, ellipticity, theta)
 
 
@@ -565,8 +575,8 @@ class Plummer2D(_Profile2D):
     Examples
     --------
     >>> from clustercnn.profiles import Plummer2D
-    >>> Plummer2D(flux=2, half_light_radius=3).half_light_radius.value
-    np.float64(3.0)
+    >>> round(float(Plummer2D(flux=2, half_light_radius=3).profile.enclosed(1)), 3)
+    0.5
     """
 
     flux, x_0, y_0, half_light_radius, ellipticity, theta = _plane_parameters()
@@ -589,8 +599,8 @@ class King2D(_Profile2D):
     Examples
     --------
     >>> from clustercnn.profiles import King2D
-    >>> King2D(concentration=1.2).concentration.value
-    np.float64(1.2)
+    >>> round(float(King2D(concentration=1.2).profile.enclosed(1)), 3)
+    0.5
     """
 
     flux, x_0, y_0, half_light_radius, ellipticity, theta = _plane_parameters()
@@ -604,5 +614,5 @@ class King2D(_Profile2D):
     @classmethod
     def evaluate(cls, x, y, flux, x_0, y_0, half_light_radius, ellipticity, theta, concentration):
         """Surface density at x, y."""
-        profile = KingProfile(concentration=float(np.ravel(concentration)[0]))
+        profile = KingProfile(concentration=_shared(concentration, "concentration"))
         return cls._density(profile, x, y, flux, x_0, y_0, half_light_radius, ellipticity, theta)

@@ -14,6 +14,7 @@ from astropy.nddata import NDData
 from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 
+from .instruments import check_instrument
 from .parameters import as_quantity, positive_quantity
 
 __all__ = ["PSF", "as_psf", "builtin_psf", "fingerprint", "hst_psf"]
@@ -22,6 +23,8 @@ __all__ = ["PSF", "as_psf", "builtin_psf", "fingerprint", "hst_psf"]
 _NEGATIVE_LIGHT = 0.01
 # Where the built-in kernel's edge begins, as a share of its radius.
 _TAPER = 0.88
+# Arcsec between nodes; with wider steps the core would be aliased.
+_WIDEST_STEP = 0.035
 _WAY_OUT = (
     "Give psf={band: as_psf(...)} with a PSF of your own: an empirical one (photutils: GriddedPSFModel.read of an STDPSF file, or "
     "EPSFBuilder on stars of your images) or a computed one (Tiny Tim, STPSF)"
@@ -308,7 +311,7 @@ def _first_image(hdus):
 
 
 def _from_model(model, oversampling, pixel_integrated, position, radius):
-    parameters = dict(zip(model.param_names, model.parameters, strict=True))
+    parameters = {name: _parameter(getattr(model, name), name) for name in model.param_names}
     x_name, y_name = next(((x, y) for x, y in (("x_0", "y_0"), ("x_mean", "y_mean")) if x in parameters), (None, None))
     if x_name is None:
         raise ValueError(f"{type(model).__name__} has no position (x_0, y_0 or x_mean, y_mean) to take as the source's")
@@ -346,6 +349,16 @@ def _from_model(model, oversampling, pixel_integrated, position, radius):
     return PSF(np.reshape(kernel, x.shape), oversampling, bool(pixel_integrated), center)
 
 
+def _parameter(parameter, name):
+    """A parameter of a model as its ``evaluate`` takes it beside plain pixels: angles keep their unit, radian or degrees differ by model."""
+    unit = parameter.unit
+    if unit is None or name in ("flux", "amplitude") or unit in (u.pix, u.dimensionless_unscaled):
+        return parameter.value
+    if name == "theta" and unit.is_equivalent(u.rad):
+        return parameter.quantity
+    raise u.UnitsError(f"{name} of the model must be in native pixels, a plain number or in 'pix', not in '{unit}'")
+
+
 def _without_invalid_rows(grid):
     """A gridded PSF with 0 where STDPSF files are filled with -0.1, at the edges of kernels near the edge of a chip."""
     invalid = np.isclose(grid.data, -0.1, rtol=0, atol=1e-6)
@@ -371,7 +384,7 @@ def hst_psf(passband, pixel_scale=0.04 * u.arcsec / u.pix, *, oversampling=4, ra
     pixel_scale : `~astropy.units.Quantity`
         Of the images, an angle per pixel.
     oversampling : int
-        Nodes per pixel.
+        Nodes per pixel, no more than 0.035 arcsec apart: the core is a Gaussian of 0.022 arcsec.
     radius : `~astropy.units.Quantity`
         The kernel's radius, an angle.
 
@@ -402,6 +415,11 @@ def hst_psf(passband, pixel_scale=0.04 * u.arcsec / u.pix, *, oversampling=4, ra
     scale = positive_quantity(pixel_scale, u.arcsec / u.pix, "pixel_scale").value
     if not oversampling > 0:
         raise ValueError(f"oversampling must be a positive number, not {oversampling}")
+    if scale / oversampling > _WIDEST_STEP:
+        raise ValueError(
+            f"oversampling = {oversampling} is too coarse for a pixel_scale of {pixel_scale}: nodes must be no more than {_WIDEST_STEP} arcsec "
+            f"apart; give hst_psf oversampling={int(np.ceil(scale / _WIDEST_STEP))}"
+        )
     radius = positive_quantity(radius, u.arcsec, "radius").value
     flux, pivot, _ = _hst_table()
     if isinstance(passband, str):
@@ -465,6 +483,7 @@ def builtin_psf(instrument):
     >>> list(builtin_psf(Instrument.from_name("HST/WFC3/UVIS/M83")))
     ['F336W', 'F438W', 'F814W']
     """
+    check_instrument(instrument)
     known = _hst_table()[0]
     without = [band for band in instrument.bands if instrument.passband(band) not in known]
     if without:

@@ -7,7 +7,7 @@ import numpy as np
 from astropy import units as u
 from astropy.utils.exceptions import AstropyUserWarning
 
-from .headers import stated_zero_point
+from .headers import stated_exposure, stated_zero_point
 from .instruments import check_instrument
 from .parameters import as_quantity
 from .psf import PSF
@@ -342,8 +342,8 @@ def _check_headers(images, contract, calibrated, user):
     """Warn where the headers of images state other exposures or zero points than the contract: nobody has told the instrument."""
     exposures, zero_points, odd = contract.get("exposure", {}), contract.get("zero_points") or {}, []
     for band in images.bands:
-        time = images[band].meta.get("EXPTIME")
-        if band in exposures and isinstance(time, (int, float)) and not 1 / _DEPTH < time / exposures[band] < _DEPTH:
+        time = stated_exposure(images[band].meta)
+        if band in exposures and time is not None and not 1 / _DEPTH < time / exposures[band] < _DEPTH:
             odd.append(f"EXPTIME of {band} is {time:g} s, not {exposures[band]:g} s")
         if calibrated and band in zero_points and images[band].unit.is_equivalent(u.electron / u.s):
             try:

@@ -94,6 +94,7 @@ def test_reliability():
     table = reliability(p, rng.random(20_000) < p)
     assert len(table) == 10 and table["n"].sum() == 20_000
     assert np.all(np.abs(table["fraction"] - table["p"]) < 4 * table["error"])
+    np.testing.assert_allclose(table["error"], np.sqrt(table["p"] * (1 - table["p"]) / table["n"]))
     skewed = reliability(p, rng.random(20_000) < p**2)
     assert np.any(np.abs(skewed["fraction"] - skewed["p"]) > 10 * skewed["error"])
     with pytest.raises(ValueError, match="between 0 and 1"):
@@ -102,15 +103,17 @@ def test_reliability():
         reliability([0.5], [np.nan])
     with pytest.raises(ValueError, match="p and label must be one-dimensional"):
         reliability([0.5], [1, 0])
-    for p, bins in ([], 10), ([0.5], 0):
-        with pytest.raises(ValueError, match="at least one value of p and one bin"):
+    for p, bins in ([], 10), ([0.5], 0), ([0.5], 2.5):
+        with pytest.raises(ValueError, match="at least one value of p and a whole number of bins"):
             calibration_error(p, np.ones(len(p)), bins)
+    with pytest.raises(ValueError, match="n must be at least 1, not 0"):
+        calibration_error([0.5], [1], n=0)
 
 
 def test_rank_histograms():
     """Calibrated ranks keep to the band, wrong ones leave it; bins need not divide the ranks."""
     rng = np.random.default_rng(1)
-    for bins, k in [(20, 99), (7, 200), (200, 199)]:
+    for bins, k in [(20, 99), (7, 200), (200, 199), (3, 4)]:
         table = rank_histogram(rng.random((4000, k)), rng.random(4000), bins)
         assert table["count"].sum() == 4000 and np.mean((table["count"] < table["low"]) | (table["count"] > table["high"])) < 0.04
     narrow = rank_histogram(0.5 + 0.5 * (rng.random((4000, 99)) - 0.5), rng.random(4000))
@@ -166,6 +169,10 @@ def test_calibration_error():
     assert 0 < error < limit < 0.03
     error, limit = calibration_error(p, rng.random(5000) < p**2)
     assert error == pytest.approx(1 / 6, abs=0.02) and error > limit
+    # of 40 honest probabilities 5 % are beyond the limit
+    found = (calibration_error(p[:500], rng.random(500) < p[:500], n=100) for _ in range(40))
+    beyond = [error > limit for error, limit in found]
+    assert np.mean(beyond) < 0.2
 
 
 def test_masked_values_are_no_data():

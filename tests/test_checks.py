@@ -9,7 +9,7 @@ from astropy import units as u
 from astropy.utils.masked import Masked
 from scipy.stats import kstest
 
-from clustercnn.checks import _distances, _shifted, posterior_predictive
+from clustercnn.checks import _distances, _scaled, _shifted, posterior_predictive
 from clustercnn.estimate import ClusterEstimate
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import ParameterSpace
@@ -63,6 +63,19 @@ def test_something_else_fails(batch):
     assert bad.p_value < 0.05 < good.p_value
     assert bad.chi_square > good.chi_square
     assert good.model.shape == good.residual.shape == stamp.shape and good.model.unit == UNIT
+
+
+def test_the_light_of_the_source_is_no_sky(batch):
+    """A source ten times as bright does not brighten the sky that is put behind the simulated ones."""
+    estimate = near_truth(batch["parameters"])
+    bright = int(np.argmax(batch["visibility"]))
+    light = posterior_predictive(estimate, bright, batch["pixels"][bright] * UNIT, M83, distance=DISTANCE, n=60, rng=1).model.value
+    result = posterior_predictive(estimate, bright, 10 * light * UNIT, M83, distance=DISTANCE, n=60, rng=1)
+    assert np.abs(result.model.value - light).sum() < 0.3 * light.sum()
+    near = np.hypot(*(np.indices((64, 64)) - 31.5)) < 12
+    near = np.broadcast_to(near, light.shape)
+    np.testing.assert_allclose(_scaled(light, 3 * light + 5, near), 3 * light)
+    assert not _scaled(light, -light, near).any()  # a hole has no light
 
 
 def test_bad_pixels_do_not_count(batch):

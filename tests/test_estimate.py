@@ -123,6 +123,29 @@ def test_reweight_to_a_gaussian_prior():
     assert np.array_equal(same.draws, estimate.draws)
 
 
+def test_reweight_takes_densities_of_any_scale_and_visibilities_with_their_draws(full):
+    def prior(values):
+        return (values["mass"] / (1e4 * u.Msun)).to_value(u.one)
+
+    plain = full.reweight(prior)
+    for factor in 1e300, 1e-300:
+        scaled = full.reweight(lambda values, factor=factor: factor * prior(values))
+        np.testing.assert_array_equal(scaled.draws, plain.draws)
+        np.testing.assert_allclose(scaled.effective_sample_size, plain.effective_sample_size)
+    for before, after in zip(full, plain, strict=True):
+        pairs = {(*draw, visibility) for draw, visibility in zip(before.draws[0].tolist(), before.visibility_draws[0].tolist(), strict=True)}
+        assert pairs >= {(*draw, visibility) for draw, visibility in zip(after.draws[0].tolist(), after.visibility_draws[0].tolist(), strict=True)}
+
+
+def test_at_bound():
+    """A quarter of the draws in the last fiftieth is a pile, a sixth is none."""
+    for share, expected in ((0.25, True), (0.16, False)):
+        unit = np.random.default_rng(1).uniform(0.3, 0.7, (1, 1000, 4))
+        unit[:, : int(1000 * share), 0] = 0.99
+        estimate = ClusterEstimate(SPACE.from_unit(unit), SPACE)
+        assert estimate.at_bound("age").tolist() == [expected] and estimate.at_bound("mass").tolist() == [False]
+
+
 def test_reweight_to_a_box_and_to_nothing():
     estimate = gaussian(n=2, k=500)
     smaller = ParameterSpace(

@@ -532,9 +532,10 @@ def test_spellings_have_the_factor_of_the_plain_unit(text):
     assert one.conversion("F438W", u.electron / u.s, instrument) == two.conversion("F438W", u.electron / u.s, instrument)
 
 
-def test_counts_of_another_exposure_bring_a_warning():
+@pytest.mark.parametrize("stated", [5000.0, "5000"])
+def test_counts_of_another_exposure_bring_a_warning(stated):
     instrument = Instrument.from_name("HST/WFC3/UVIS/M83")
-    images = MultiBandImage({"F438W": CCDData(np.ones((8, 8)), unit="electron", meta=fits.Header({"EXPTIME": 5000.0}))})
+    images = MultiBandImage({"F438W": CCDData(np.ones((8, 8)), unit="electron", meta=fits.Header({"EXPTIME": stated}))})
     with pytest.warns(AstropyUserWarning, match="EXPTIME of F438W is 5000 s, but its counts are divided by .* 1880 s"):
         images.to_array(u.electron / u.s, instrument=instrument)
 

@@ -224,3 +224,11 @@ def test_repr_evaluates_back():
         imf = get_imf(name)
         assert eval(repr(imf)).mean_mass == imf.mean_mass
         assert get_imf(imf) is imf
+
+
+def test_limits_with_units():
+    breaks = [0.08, 0.5, 120]
+    assert BrokenPowerLaw((breaks * u.Msun).to(u.Mjup), [1.3, 2.3]).mean_mass == pytest.approx(BrokenPowerLaw(breaks, [1.3, 2.3]).mean_mass)
+    assert Chabrier(0.1 * u.Msun, 100 * u.Msun).mean_mass == Chabrier(0.1, 100).mean_mass
+    with pytest.raises(ValueError, match="total is .* must be one number"):
+        get_imf("kroupa").sample_mass([100.0, 200.0])

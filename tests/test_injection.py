@@ -26,7 +26,8 @@ from clustercnn.instruments import Instrument
 from clustercnn.parameters import Parameter, ParameterSpace
 from clustercnn.psf import as_psf, builtin_psf
 from clustercnn.simulation import InjectionResult
-from clustercnn.simulation.injection import COLUMNS, FURTHER_COLUMNS, UNREAD_COLUMNS
+from clustercnn.simulation.injection import FURTHER_COLUMNS, UNREAD_COLUMNS
+from clustercnn.simulation.scenes import PARAMETERS
 from clustercnn.survey import make_catalog
 
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
@@ -353,7 +354,7 @@ def test_ids_that_tell_nothing_apart(ids):
 
 def test_every_parameter_of_a_cluster_is_read_or_refused():
     parameters = set(inspect.signature(SyntheticCluster).parameters)
-    assert parameters == {*COLUMNS, *FURTHER_COLUMNS, *UNREAD_COLUMNS}
+    assert parameters == {*PARAMETERS, *FURTHER_COLUMNS, *UNREAD_COLUMNS}
     injector, table = ClusterInjector(make_images(), instrument=M83, psf=PSF, distance=DISTANCE), SMALL.sample(1, rng=2)
     for name in UNREAD_COLUMNS:
         with pytest.raises(ValueError, match=rf"clusters have the columns \['{name}'\], .*: rename or remove them, or pass a list of Syn"):
@@ -372,7 +373,7 @@ def test_parameters_of_a_table_are_those_of_its_clusters(further):
     injector = ClusterInjector(make_images(), instrument=M83, psf=PSF)
     truth = injector.inject(table, [(50, 60)], rng=3, **keywords).truth
     cluster = SyntheticCluster(**values, **keywords, rng=np.random.default_rng(3))
-    plain = SyntheticCluster(**{name: values[name] for name in COLUMNS}, distance=DISTANCE, rng=np.random.default_rng(3))
+    plain = SyntheticCluster(**{name: values[name] for name in PARAMETERS}, distance=DISTANCE, rng=np.random.default_rng(3))
     assert truth["F336W"][0] == cluster.magnitude("F336W") != plain.magnitude("F336W")
     assert all(truth[name][0] == value for name, value in further.items())
 

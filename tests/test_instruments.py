@@ -297,6 +297,17 @@ def test_headers_that_do_not_go_together():
     assert Instrument.from_header([uvis_header(), coarse], pixel_scale=SCALE).pixel_scale == SCALE
 
 
+def test_reads_of_infrared_ramps_are_not_their_noise():
+    header = uvis_header("F814W", DETECTOR="IR", FILTER="F160W", PHOTPLAM=15369.0, PHOTFLAM=1.93e-20, PHOTMODE=None)
+    preset = Instrument.from_name("HST/WFC3/IR", exposure=1 * u.s)
+    assert Instrument.from_header(header).read_noise("F160W") == preset.read_noise("F160W")
+
+
+def test_a_sky_of_some_bands():
+    instrument = Instrument.from_header([uvis_header(), uvis_header("F814W")], sky={"F814W": 0.1 * u.electron / u.s})
+    assert instrument.sky("F814W").value == 0.1 and instrument.sky("F438W").value == 0
+
+
 def test_pixel_scale_of_every_form_of_coordinates():
     """CD, CDELT with PC in either (`WCS.to_header` leaves all of CD in PC), CUNIT."""
     header = uvis_header(D001SCAL=None)

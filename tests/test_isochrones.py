@@ -395,3 +395,30 @@ def read_reference(path):
     if path not in _READ:
         _READ[path] = IsochroneGrid.read(path, z_sun=0.02)
     return _READ[path]
+
+
+@pytest.mark.parametrize("unit", [u.yr, u.Myr, u.Gyr])
+def test_ages_in_single_precision_are_those_of_the_grid(grid, unit):
+    for log_age in grid.log_ages:
+        age = np.float32((10**log_age * u.yr).to_value(unit)) * unit
+        assert grid.knots(np.log10(age.to_value(u.yr))) is grid.knots(log_age)
+    assert len(grid.ssp_magnitudes(age)) == 3
+
+
+def test_the_grid_of_all_is_not_written_to(grid):
+    with pytest.raises(ValueError, match="read-only"):
+        grid.knots(7.0).mass[:] = 0
+
+
+def test_metals_of_the_sun(grid):
+    for wrong in 0, -1, np.nan:
+        with pytest.raises(ValueError, match="z_sun must be a mass fraction"):
+            IsochroneGrid({(0.0, 7.0): grid.knots(7.0)}, wrong, "some")
+
+
+def test_one_band_may_stand_alone(grid):
+    age = 10 * u.Myr
+    assert grid.ssp_magnitudes(age, passbands="F438W") == grid.ssp_magnitudes(age, passbands=["F438W"])
+    assert bolometric_correction([3.7], [4.4], 0.0, "F438W") == bolometric_correction([3.7], [4.4], 0.0, ["F438W"])
+    with pytest.raises(ValueError, match="passbands must hold at least one name"):
+        grid.ssp_magnitudes(age, passbands=[])

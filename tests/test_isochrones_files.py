@@ -529,6 +529,14 @@ def test_tables_of_ones_own(tmp_path):
         foreign.write(tmp_path / "foreign.ecsv", overwrite=True)
         with pytest.raises(ValueError, match=f"foreign.ecsv has values in column {name} that are no numbers of unit mag"):
             IsochroneGrid.read(tmp_path / "foreign.ecsv")
+    logarithms = table.copy()
+    logarithms["log_teff"], logarithms["log_g"] = 3.7 * np.ones(3) * u.dex(u.K), 2.0 * np.ones(3) * u.dex(u.m / u.s**2)
+    logarithms.write(tmp_path / "logarithms.ecsv")
+    assert np.allclose(IsochroneGrid.read(tmp_path / "logarithms.ecsv").knots(9.0).log_g, 4.0)
+    logarithms["log_teff"] = 5000 * np.ones(3) * u.K
+    logarithms.write(tmp_path / "logarithms.ecsv", overwrite=True)
+    with pytest.raises(ValueError, match=r"column log_teff that are no numbers of unit dex\(K\): they are in 'K'"):
+        IsochroneGrid.read(tmp_path / "logarithms.ecsv")
     weightless = table.copy()
     weightless["initial_mass"][0] = 0 * u.Msun
     weightless.write(tmp_path / "weightless.ecsv")

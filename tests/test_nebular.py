@@ -108,3 +108,10 @@ def test_table_states_where_it_is_from():
     with resources.as_file(resources.files("clustercnn.stellar") / "data" / "nebular.ecsv") as path:
         meta = QTable.read(path).meta
     assert "PyNeb" in meta["source"] and meta["made_by"] == "tools/build_nebular.py" and "2.863" in meta["hydrogen"]
+
+
+def test_one_power_in_h_alpha():
+    assert nebular_magnitude("F814W", 1e33 * u.W) == nebular_magnitude(["F814W"])
+    for wrong, error in ((1e40, TypeError), (-1 * u.erg / u.s, ValueError), ([1, 2] * u.erg / u.s, ValueError), (1 * u.erg, u.UnitsError)):
+        with pytest.raises(error, match="h_alpha must"):
+            nebular_magnitude(["F814W"], wrong)

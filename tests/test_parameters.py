@@ -12,7 +12,7 @@ from astropy.table import MaskedColumn, QTable, Table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clustercnn.parameters import Parameter, ParameterSpace, as_quantity, positive_quantity
+from clustercnn.parameters import Parameter, ParameterSpace, as_quantity, positive_quantity, power_law
 
 PAPER = ParameterSpace.paper()
 UNIT_INTERVAL = st.lists(st.floats(0, 1), min_size=4, max_size=4)
@@ -58,6 +58,18 @@ def test_ends_may_have_different_units():
     np.testing.assert_allclose(age.edges().to_value(u.yr), 10 ** np.arange(6, 10.1, 0.5))
 
 
+def test_bounds_in_dex_are_those_they_stand_for():
+    one, two = Parameter("age", 6 * u.dex(u.yr), 10 * u.dex(u.yr)), Parameter("age", 1e6 * u.yr, 1e10 * u.yr)
+    assert one.to_dict() == two.to_dict() and one.bounds == (6.0, 10.0)
+
+
+def test_names_in_place_of_parameters():
+    with pytest.raises(TypeError, match="parameters must hold Parameter objects, .* not 'age'"):
+        ParameterSpace(["age"])
+    with pytest.raises(TypeError, match="parameter must be a Parameter, .* not 'mass'"):
+        power_law("mass", -2)
+
+
 def test_edges_of_a_linear_parameter():
     a_v = Parameter("a_v", 0 * u.mag, 3 * u.mag, scale="linear", bins=6)
     np.testing.assert_allclose(a_v.edges().to_value(u.mag), [0, 0.5, 1, 1.5, 2, 2.5, 3], atol=1e-15)
@@ -72,8 +84,9 @@ def test_edges_of_a_linear_parameter():
     ({"lower": -1 * u.Myr}, ValueError, "lower of age must be positive on a log scale"),
     ({"lower": 10 * u.Gyr}, ValueError, "lower of age must be below upper"),
     ({"lower": 20 * u.Myr, "upper": 20 * u.Myr}, ValueError, "lower of age must be below upper"),
-    ({"lower": np.nan * u.Myr}, ValueError, "lower of age must be below upper"),
-    ({"upper": np.nan * u.Myr}, ValueError, "lower of age must be below upper"),
+    ({"lower": np.nan * u.Myr}, ValueError, "lower and upper of age must be one finite number each"),
+    ({"upper": np.inf * u.Myr}, ValueError, "lower and upper of age must be one finite number each"),
+    ({"upper": [1, 2] * u.Gyr}, ValueError, "lower and upper of age must be one finite number each"),
     ({"bins": 0}, ValueError, "bins of age must be at least 1"),
 ])
 def test_broken_parameters(changes, error, message):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.table import QTable, Table
+from astropy.utils.masked import Masked
 
 from clustercnn import plotting
 from clustercnn.estimate import ClusterEstimate
@@ -91,7 +92,22 @@ def test_plot_recovery(estimate):
     assert "Myr" in axes[0].get_xlabel() and "arcsec" in axes[3].get_xlabel()
     assert [ax.get_xscale() for ax in axes] == ["log", "linear", "log", "log"]
     assert "dex" in axes[0].texts[0].get_text() and "mag" in axes[1].texts[0].get_text()
+    error = estimate.to_table()["a_v"] - truth["a_v"]
+    assert f"= {1.48 * np.median(np.abs(error - np.median(error))).value:.2f} " in axes[1].texts[0].get_text()
     axes[0].figure.canvas.draw()
+
+
+def test_plot_recovery_leaves_out_what_is_not_known(estimate):
+    truth, inferred = QTable(SPACE.from_coordinates(estimate.draws[:, 0])), estimate.to_table()
+    truth["age"][1] = np.nan
+    truth["mass"] = Masked(truth["mass"], mask=[0, 0, 1, 1, 0])
+    inferred["visibility"][:] = np.nan
+    axes = plotting.plot_recovery(truth, inferred)
+    assert [len(ax.collections[1].get_offsets()) for ax in axes] == [4, 5, 3, 5]
+    del inferred["visibility"]
+    plotting.plot_recovery(truth, inferred)[0].figure.canvas.draw()
+    with pytest.raises(TypeError, match="age of truth must be a Quantity such as 1 "):
+        plotting.plot_recovery(Table({name: [1.0] * 5 for name in SPACE.names}), inferred)
 
 
 def test_plot_recovery_of_an_estimate(estimate):
@@ -152,6 +168,15 @@ def test_density_respects_the_bounds():
     density = plotting._density(samples, np.array([[0.0, 1.0]]))
     assert density.sum() == pytest.approx(1)
     assert density[0] > 0.9 * density.max()
+
+
+def test_plot_posterior_of_one_parameter_and_a_row_of_a_plain_table(estimate):
+    truth = Table(estimate.to_table())[3]
+    one = ParameterSpace([SPACE["age"]])
+    figure = plotting.plot_posterior(ClusterEstimate(estimate.draws[:, :, :1], one), 3, truth)
+    assert figure.axes[0].lines[1].get_xdata()[0] == truth["age"]
+    with pytest.raises(TypeError, match="age must be a Quantity"):
+        plotting.plot_posterior(estimate, 3, {"age": 3.0})
 
 
 def test_plot_posterior(estimate):

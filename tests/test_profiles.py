@@ -309,3 +309,25 @@ def test_fits_to_noisy_pixels_recover_the_truth(truth):
     assert fitted.y_0.quantity.to_value(u.arcsec) == pytest.approx(-0.02, abs=0.01)
     assert fitted.ellipticity.value == pytest.approx(0.3, abs=0.06)
     assert fitted.theta.quantity.to_value(u.deg) == pytest.approx(40, abs=6)
+
+
+def test_models_of_a_set_share_their_shape():
+    """Half-light radii may differ, gamma and concentration may not: a profile is one."""
+    places = {"flux": [1, 2], "x_0": [0, 0], "y_0": [0, 0], "half_light_radius": [1, 3], "ellipticity": [0, 0], "theta": [0, 0]}
+    found = EFF2D(**places, gamma=[2.6, 2.6], n_models=2)(0.5, 0.5, model_set_axis=False)
+    one = [EFF2D(flux=flux, half_light_radius=size, gamma=2.6)(0.5, 0.5) for flux, size in ((1, 1), (2, 3))]
+    np.testing.assert_allclose(found, one)
+    for model, name, values in ((EFF2D, "gamma", [2.2, 5.0]), (King2D, "concentration", [0.5, 2.0])):
+        with pytest.raises(ValueError, match=f"{name} must be the same for all models of a set"):
+            model(**places, **{name: values}, n_models=2)(0.0, 0.0, model_set_axis=False)
+
+
+def test_a_profile_has_its_parameters():
+    with pytest.raises(TypeError, match=r"\['gamma'\] go with the name of a profile"):
+        get_profile(EFFProfile(2.6), gamma=4.0)
+
+
+@pytest.mark.parametrize("angle", [np.nan, [0.0, 1.0]])
+def test_one_finite_position_angle(angle):
+    with pytest.raises(ValueError, match="position_angle must be one finite angle"):
+        elliptical(1.0, 1.0, 0.5, angle)

@@ -18,7 +18,7 @@ from astropy.nddata import CCDData, NDData
 from astropy.table import QTable, Table
 from astropy.utils.exceptions import AstropyUserWarning
 from photutils.aperture import CircularAperture
-from photutils.psf import CircularGaussianPRF, EPSFBuilder, GriddedPSFModel, ImagePSF, extract_stars
+from photutils.psf import CircularGaussianPRF, EPSFBuilder, GaussianPSF, GriddedPSFModel, ImagePSF, extract_stars
 
 import clustercnn.psf
 from clustercnn.instruments import Instrument
@@ -489,3 +489,36 @@ def test_a_psf_states_what_it_is():
     for name, value in (("oversampling", 2), ("pixel_integrated", not psf.pixel_integrated), ("center", (0, 0))):
         with pytest.raises(ValueError, match=f"{name} must be what the PSF states"):
             as_psf(psf, **{name: value})
+
+
+def moments(psf):
+    """Of a kernel, about its centre: xx, yy, xy in native pixels squared."""
+    y, x = ((np.arange(n) - middle) / psf.oversampling for n, middle in zip(psf.data.shape, psf.center[::-1], strict=True))
+    return [float(np.sum(psf.data * product)) for product in (x * x, (y * y)[:, None], y[:, None] * x)]
+
+
+@pytest.mark.parametrize("model", [
+    Gaussian2D(x_stddev=1, y_stddev=2, theta=np.pi / 6), Gaussian2D(x_stddev=1, y_stddev=2, theta=30 * u.deg),
+    GaussianPSF(x_fwhm=2.35482, y_fwhm=4.70964, theta=30), GaussianPSF(x_fwhm=2.35482 * u.pix, y_fwhm=4.70964 * u.pix, theta=np.pi / 6 * u.rad),
+])
+def test_models_keep_the_units_of_their_parameters(model):
+    assert moments(as_psf(model, radius=12)) == pytest.approx([1.75, 3.25, -0.75 * 3**0.5], abs=0.01)
+
+
+def test_models_in_other_units_than_pixels_are_refused():
+    width = 0.04 * u.arcsec
+    with pytest.raises(u.UnitsError, match="x_mean of the model must be in native pixels, .*not in 'arcsec'"):
+        as_psf(Gaussian2D(x_stddev=width, y_stddev=width, x_mean=0 * width, y_mean=0 * width))
+
+
+def test_coarse_nodes_are_refused():
+    with pytest.raises(ValueError, match="oversampling = 4 is too coarse for a pixel_scale of 0.25 .*oversampling=8"):
+        hst_psf("F438W", 0.25 * u.arcsec / u.pix)
+    fine, finer = (hst_psf("F438W", 0.25 * u.arcsec / u.pix, oversampling=n) for n in (8, 32))
+    frequency = np.linspace(0, 0.5, 11)
+    np.testing.assert_allclose(fine.otf(0, frequency), finer.otf(0, frequency), atol=2e-3)
+
+
+def test_the_name_of_an_instrument_has_no_psf():
+    with pytest.raises(TypeError, match="instrument must be an Instrument"):
+        builtin_psf("HST/WFC3/UVIS/M83")

@@ -25,13 +25,13 @@ from clustercnn.simulation.cluster import SyntheticCluster
 from clustercnn.simulation.completeness import artificial_cluster_test
 from clustercnn.simulation.mosaic_background import check_pixel_scale
 from clustercnn.simulation.render import band_psfs
+from clustercnn.simulation.scenes import PARAMETERS
 from clustercnn.stellar.isochrones import IsochroneGrid
 
 __all__ = ["ClusterInjector", "InjectionResult"]
 
 RATE = u.electron / u.s
 POWERS = {StdDevUncertainty: 1, VarianceUncertainty: 2, InverseVariance: -2}  # of the pixels' unit
-COLUMNS = ("age", "a_v", "mass", "half_light_radius")  # that a table of clusters has
 HALF_STEP = 10**0.026  # ratio of ages, half a step of the shipped isochrones and a bit
 COMPRESSED = ".gz", ".bz2", ".xz", ".zip", ".Z", ".lzma"  # suffixes that make astropy write what cannot be mapped
 FURTHER_COLUMNS = (
@@ -435,13 +435,13 @@ def _cluster_list(clusters):
 def _cluster_table(clusters):
     """A table of clusters with units, once all of it can be read."""
     table = QTable(clusters, copy=False)  # in a plain table units stand beside the numbers
-    if missing := [name for name in COLUMNS if name not in table.colnames]:
-        raise ValueError(f"clusters must have the columns {COLUMNS}, but lack {missing}")
+    if missing := [name for name in PARAMETERS if name not in table.colnames]:
+        raise ValueError(f"clusters must have the columns {PARAMETERS}, but lack {missing}")
     if unread := [name for name in UNREAD_COLUMNS if name in table.colnames]:
         raise ValueError(
             f"clusters have the columns {unread}, which cannot be read from a table: rename or remove them, or pass a list of SyntheticCluster"
         )
-    for name in (*COLUMNS, *FURTHER_COLUMNS):
+    for name in (*PARAMETERS, *FURTHER_COLUMNS):
         if name in table.colnames and hasattr(table[name], "mask"):
             if np.any(masked := table[name].mask):
                 raise ValueError(f"clusters must not be masked, but {name} is in row {np.flatnonzero(masked)[0]}")

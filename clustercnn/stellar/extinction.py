@@ -6,7 +6,7 @@ from importlib import import_module
 import numpy as np
 from astropy import units as u
 
-from .photometry import _interpolate, _table, pivot_wavelength, resolve_passband
+from .photometry import _interpolate, _table, pivot_wavelength, resolve_passbands
 
 __all__ = ["band_extinction", "get_law", "integrated_extinction"]
 
@@ -103,7 +103,7 @@ def band_extinction(passbands, r_v=None, law="F99"):
     array([1.83, 1.4 , 0.58])
     """
     model = get_law(law, r_v)
-    names = [resolve_passband(name) for name in passbands]
+    names = resolve_passbands(passbands)
     wavelength = u.Quantity([pivot_wavelength(name) for name in names])
     shortest, longest = covered_range(model)
     for name, value in zip(names, wavelength):
@@ -155,7 +155,7 @@ def integrated_extinction(log_teff, log_g, a_v, passbands):
            [2.04, 1.33]])
     """
     table = _table("spectral_terms")
-    names = [resolve_passband(name) for name in passbands]
+    names = resolve_passbands(passbands)
     missing = [name for name in names if name not in table["index"]]
     if missing:
         raise ValueError(f"passbands {missing} lie outside F99, which is defined from 0.1 to 3.333 um")

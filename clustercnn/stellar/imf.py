@@ -147,8 +147,8 @@ class InitialMassFunction:
         1000.0 0.5
         """
         total = _in_msun(total)
-        if not (np.isfinite(total) and total > 0):
-            raise ValueError(f"total is {total} Msun, but must be positive and finite")
+        if np.ndim(total) or not (np.isfinite(total) and total > 0):
+            raise ValueError(f"total is {total} Msun, but must be one number, positive and finite")
         if stop not in ("nearest", "before", "after", "sorted"):
             raise ValueError(f"stop is {stop!r}, but must be 'nearest', 'before', 'after' or 'sorted'")
         if not 0 <= binary_fraction <= 1:
@@ -214,8 +214,8 @@ class BrokenPowerLaw(InitialMassFunction):
 
     Parameters
     ----------
-    breaks : sequence of float, length n + 1
-        Ascending masses in Msun, from the lowest to the highest star.
+    breaks : sequence of float or `~astropy.units.Quantity`, length n + 1
+        Ascending masses, in Msun where they have no unit, from the lowest to the highest star.
     exponents : sequence of float, length n
         Exponents alpha of m**-alpha, one per segment. Salpeter is 2.35.
 
@@ -233,7 +233,7 @@ class BrokenPowerLaw(InitialMassFunction):
     """
 
     def __init__(self, breaks, exponents):
-        self.breaks = np.array(breaks, float)
+        self.breaks = np.array(_in_msun(breaks), float)
         self.exponents = np.array(exponents, float)
         if self.breaks.ndim != 1 or self.breaks.shape != (self.exponents.size + 1,):
             raise ValueError(
@@ -316,8 +316,8 @@ class Chabrier(InitialMassFunction):
 
     Parameters
     ----------
-    lower, upper : float, optional
-        Limits in Msun, ``lower`` below 1 and ``upper`` above.
+    lower, upper : float or `~astropy.units.Quantity`, optional
+        Limits, in Msun where they have no unit, ``lower`` below 1 Msun and ``upper`` above.
 
     Raises
     ------
@@ -334,6 +334,7 @@ class Chabrier(InitialMassFunction):
     peak, sigma = 0.079, 0.69  # Msun, dex
 
     def __init__(self, lower=0.08, upper=120.0):
+        lower, upper = _in_msun(lower), _in_msun(upper)
         if not 0 < lower < 1 < upper:
             raise ValueError(f"lower and upper are {lower} and {upper} Msun, but must enclose 1 Msun")
         self.lower, self.upper = float(lower), float(upper)

@@ -43,6 +43,17 @@ MIST_COLUMNS = {
     "phase": ("phase",),
 }
 YEARS = ("Age", "isochrone_age_yr")  # ages that are no logarithms
+# Of our own tables; the other columns are magnitudes. Logarithms may be plain numbers.
+ECSV_UNITS = {
+    "metallicity": u.dex,
+    "log_age": u.dex(u.yr),
+    "initial_mass": u.Msun,
+    "mass": u.Msun,
+    "log_luminosity": u.dex(u.Lsun),
+    "log_teff": u.dex(u.K),
+    "log_g": u.dex(u.cm / u.s**2),
+    "phase": u.one,
+}
 # Columns of files whose bands are not told by a suffix "mag".
 OLD_PARSEC_OTHERS = "Z mbol Mbol C/O M_hec period pmode logMdot slope int_IMF Flum Composition".split()
 MIST_OTHERS = "EEP [Fe/H]_init [Fe/H] Z_surf log_surf_z log_R".split()
@@ -399,10 +410,12 @@ def _read_ecsv(file):
         raise ValueError(f"{name} has {len(table)} of {meta.get('rows', 'some')} rows: it seems truncated")
     columns = {}
     for column in table.colnames:
-        values, unit = table[column], u.Msun if column in needed else u.mag
+        values, unit = table[column], ECSV_UNITS.get(column, u.mag)
         try:
-            if values.unit is not None:
-                values = u.Quantity(values).to(unit)
+            if values.unit not in (None, u.dex):
+                if isinstance(unit, u.DexUnit) != isinstance(values.unit, u.DexUnit):
+                    raise TypeError(f"they are in '{values.unit}'")
+                values = u.Quantity(values, subok=True).to(unit)
             columns[column] = np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} has values in column {column} that are no numbers of unit {unit}: {error}") from None

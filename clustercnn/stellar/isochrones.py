@@ -24,8 +24,8 @@ __all__ = ["Isochrone", "IsochroneGrid"]
 
 SOLAR_LOG_G = 4.43797  # cm/s2
 SOLAR_LOG_TEFF = 3.76133  # 5772 K
-# one node of the grid: reading 20 Myr as log10 yr leaves rounding errors
-TOLERANCE = 1e-7
+# one node of the grid: ages in single precision are as far from it
+TOLERANCE = 2e-6
 SSE_PHASES = {
     1: "main sequence",
     2: "Hertzsprung gap",
@@ -205,6 +205,8 @@ class IsochroneGrid:
                     "and its phase must never descend"
                 )
         self.z_sun = float(z_sun)
+        if not 0 < self.z_sun < 1:
+            raise ValueError(f"z_sun must be a mass fraction of metals, such as 0.02, not {z_sun}")
         self.source = source
         self.provenance = dict(provenance or {})
         self.phase_names = dict(phase_names or {})
@@ -255,12 +257,15 @@ class IsochroneGrid:
         state["log_g"] = (
             SOLAR_LOG_G + np.log10(state["mass"]) + 4 * (state["log_teff"] - SOLAR_LOG_TEFF) - state["log_luminosity"]
         )
+        mass, phase = table["initial_mass"], table["phase"].astype(int)
+        for array in (mass, phase, *state.values()):
+            array.setflags(write=False)  # the grid is everybody's
         nodes = {}
         for i, z in enumerate(table["z"]):
             for j, log_age in enumerate(table["log_ages"]):
                 rows = (state[name][i, j] for name in STATE)
                 key = float(np.log10(z / z_sun)), float(log_age)
-                nodes[key] = Isochrone(table["initial_mass"][i, j], *rows, table["phase"][i, j].astype(int))
+                nodes[key] = Isochrone(mass[i, j], *rows, phase[i, j])
         return IsochroneGrid(
             nodes,
             z_sun,
@@ -407,7 +412,7 @@ class IsochroneGrid:
 
     def _stars(self, log_age, metallicity, passbands):
         """The isochrone, and its magnitudes."""
-        names = [self.resolve_band(name) for name in passbands]
+        names = [self.resolve_band(name) for name in ([passbands] if isinstance(passbands, str) else passbands)]
         stars = self.knots(log_age, metallicity)
         columns = {band: stars.magnitudes[:, i] for i, band in enumerate(self.bands)}
         others = [name for name in names if name not in columns]
@@ -450,7 +455,7 @@ class IsochroneGrid:
         >>> bool(stars["F814W"].min() < -7 * u.mag)
         True
         """
-        log_age = np.log10(positive_quantity(age, u.yr, "age").value)
+        log_age = np.log10(float(positive_quantity(age, u.yr, "age").value))
         stars, magnitudes = self._stars(log_age, metallicity, passbands)
         table = QTable({name: getattr(stars, name) for name in COLUMNS})
         for name in ("initial_mass", "mass"):
@@ -534,8 +539,10 @@ class IsochroneGrid:
     def _light(self, age, metallicity, imf, passbands):
         """The isochrone, and its light per Msun formed at five points of each of its intervals, (k - 1, 5, band)."""
         imf = get_imf(imf)
-        log_age = np.log10(positive_quantity(age, u.yr, "age").value)
+        log_age = np.log10(float(positive_quantity(age, u.yr, "age").value))
         stars, magnitudes = self._stars(log_age, metallicity, passbands)
+        if not magnitudes.shape[1]:
+            raise ValueError("passbands must hold at least one name, such as 'F814W'")
         mass = stars.initial_mass
         # Gauss-Legendre in each interval: magnitudes are linear there, the number of stars smooth
         nodes, weights = np.polynomial.legendre.leggauss(5)

@@ -8,7 +8,8 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
-from .photometry import resolve_passband
+from ..parameters import positive_quantity
+from .photometry import resolve_passbands
 
 __all__ = ["H_ALPHA_PER_STAR_FORMATION", "nebular_magnitude"]
 
@@ -32,7 +33,7 @@ def nebular_magnitude(passbands, h_alpha=1e40 * u.erg / u.s):
     passbands : sequence of str
         Names of bands, as in `~clustercnn.stellar.resolve_passband`.
     h_alpha : `~astropy.units.Quantity`
-        Luminosity in H alpha, erg/s.
+        Luminosity in H alpha, one power.
 
     Returns
     -------
@@ -55,5 +56,5 @@ def nebular_magnitude(passbands, h_alpha=1e40 * u.erg / u.s):
     [-14.2 -12.3 -13. ]
     """
     table = _table()
-    at_reference = np.array([table[resolve_passband(name)] for name in passbands])
-    return at_reference - 2.5 * np.log10((h_alpha / (1e40 * u.erg / u.s)).to_value(u.one))
+    at_reference = np.array([table[name] for name in resolve_passbands(passbands)])
+    return at_reference - 2.5 * np.log10(positive_quantity(h_alpha, u.erg / u.s, "h_alpha").value / 1e40)

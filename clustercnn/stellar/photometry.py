@@ -86,6 +86,11 @@ def resolve_passband(name):
     raise ValueError(f"unknown passband {name!r}; the known ones are {', '.join(known)}")
 
 
+def resolve_passbands(names):
+    """Full names of passbands, a list; of one that stands alone, too."""
+    return [resolve_passband(name) for name in ([names] if isinstance(names, str) else names)]
+
+
 def _column(name, passband):
     table = _table()
     return float(table[name][table["index"][resolve_passband(passband)]])
@@ -234,7 +239,7 @@ def bolometric_correction(log_teff, log_g, metallicity, passbands):
     array([[-0.1]])
     """
     table = _table()
-    columns = [table["index"][resolve_passband(name)] for name in passbands]
+    columns = [table["index"][name] for name in resolve_passbands(passbands)]
     millimag = table["millimag"][..., columns]
     axes = (table["metallicity"], table["log_teff"], table["log_g"])
     log_teff, log_g = np.broadcast_arrays(np.asarray(log_teff, float), np.asarray(log_g, float))

@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
 from ..parameters import as_quantity
-from .photometry import _locate, _table, pivot_wavelength, resolve_passband, vega_to_st
+from .photometry import _locate, _table, pivot_wavelength, resolve_passbands, vega_to_st
 
 __all__ = ["SpectralLibrary", "luminosity_density", "sed"]
 
@@ -58,7 +58,7 @@ def sed(magnitudes, passbands):
     from specutils import Spectrum
 
     magnitudes = np.atleast_1d(as_quantity(magnitudes, u.mag, "magnitudes").value)
-    names = [resolve_passband(name) for name in passbands]
+    names = resolve_passbands(passbands)
     if magnitudes.shape != (len(names),):
         raise ValueError(f"magnitudes has shape {magnitudes.shape}, but there are {len(names)} passbands")
     if len(set(names)) < len(names):
