@@ -183,9 +183,7 @@ class Instrument:
             In mag.
         """
         passband = self.passband(band)
-        if system not in _SYSTEMS:
-            raise ValueError(f"system must be one of {sorted(_SYSTEMS)}, not {system!r}")
-        return (self._band(band)["zero_point"] + _SYSTEMS[system](passband)) * u.mag
+        return (self._band(band)["zero_point"] + photometry.vega_to_system(passband, system)) * u.mag
 
     def exposure(self, band):
         """Total exposure time of a band, a Quantity in seconds."""
@@ -429,9 +427,6 @@ def _zero_point(given, passband, band):
             f"give zero_points={{{band!r}: ... * u.mag}}"
         )
     return float(known)
-
-
-_SYSTEMS = {"vega": lambda passband: 0.0, "ab": photometry.vega_to_ab, "st": photometry.vega_to_st}
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ from clustercnn.parameters import Parameter, ParameterSpace, as_quantity, positi
 from clustercnn.simulation.population import StarTables
 from clustercnn.stamps import read_stamps
 from clustercnn.stellar.extinction import band_extinction
-from clustercnn.stellar.photometry import pivot_wavelength, resolve_passbands, vega_to_ab, vega_to_st
+from clustercnn.stellar.photometry import pivot_wavelength, resolve_passbands, vega_to_ab, vega_to_system
 
 __all__ = ["StochasticMagnitudes", "StochasticPhotometry"]
 
@@ -319,9 +319,7 @@ def _catalogue_space():
 
 def _read_photometry(table, bands, system):
     """Fluxes of a table, 1 for a Vega magnitude of 0, and their errors: (n, band) both, NaN where there is no measurement."""
-    systems = {"vega": lambda band: 0.0, "ab": vega_to_ab, "st": vega_to_st}
-    if system not in systems:
-        raise ValueError(f"system must be one of {tuple(systems)}, not {system!r}")
+    steps = [vega_to_system(band, system) for band in bands]
     names = [name for band in bands for name in (band, f"{band}_err")]
     if missing := [name for name in names if name not in table.keys()]:
         raise ValueError(f"table lacks the columns {missing}; of each band it needs the magnitude and its error: {names}")
@@ -337,7 +335,7 @@ def _read_photometry(table, bands, system):
             if isinstance(values, u.Magnitude):
                 flux = _vega_flux(values.physical, band)
             else:
-                flux = 10 ** (-0.4 * (values.to_value(u.mag) - systems[system](band)))
+                flux = 10 ** (-0.4 * (values.to_value(u.mag) - steps[i]))
             error = flux * relative
         else:
             flux, error = _vega_flux(values, band), _vega_flux(error, f"{band}_err", band)

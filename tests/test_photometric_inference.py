@@ -39,6 +39,8 @@ def test_fluxes_of_a_flat_source():
     areas = np.pi * np.diff([0, *np.square(RADII)])
     np.testing.assert_allclose(fluxes[0], [*areas, *(3 * areas)], rtol=1e-6)
     assert (errors > 0).all()
+    _, errors = _measure(np.random.default_rng(1).normal(5, 0.3, (50, 1, 64, 64)))
+    np.testing.assert_allclose(errors.mean(axis=0), 0.3 * np.sqrt(areas), rtol=0.02)
 
 
 def test_weights_widen_until_enough_have_a_say():

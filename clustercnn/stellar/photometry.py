@@ -165,6 +165,16 @@ def vega_to_st(passband):
     return _column("vega_st", passband)
 
 
+def vega_to_system(passband, system):
+    """What is added to a Vega magnitude for one of a system, ``"vega"``, ``"ab"`` or ``"st"``."""
+    if system == "vega":
+        return 0.0
+    steps = {"ab": vega_to_ab, "st": vega_to_st}
+    if system not in steps:
+        raise ValueError(f"system must be one of {('vega', *steps)}, not {system!r}")
+    return steps[system](passband)
+
+
 def zero_point(passband):
     """
     Vega magnitude of a source that gives 1 electron/s in an infinite aperture.
