@@ -6,6 +6,7 @@ The command ``clustercnn``: one verb for each thing that the library does.
 import argparse
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -23,6 +24,8 @@ CALIBRATION = 0xCA11B  # goes with the seed of mocks that calibrate
 CALIBRATION_SAMPLES = 20_000
 # From which p_cluster on a source is taken for a cluster; docs/survey.rst has the completeness and purity of that.
 P_CLUSTER = 0.95
+# Messages that name an argument of Python, which a command does not have.
+_PYTHON = re.compile(r"\b(instrument|unit|exposure|zero_points|passbands|gain|pixel_scale)=")
 STATUS = "exit status:  0 done; 1 an error, told in one line; 2 words that are not understood; 130 stopped by Ctrl-C"
 
 
@@ -55,11 +58,14 @@ def main(argv=None):
 
             as_device(arguments.device)  # before a minute of simulation has passed
         arguments.run(arguments)
+    except BrokenPipeError:  # of a reader, such as head, that has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt as stop:
         print(f"clustercnn {arguments.verb}: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
     except (FloatingPointError, ImportError, IORegistryError, OSError, TypeError, ValueError, u.UnitsError) as error:
-        print(f"clustercnn {arguments.verb}: {error}", file=sys.stderr)
+        hint = "; commands are told it in a file of clustercnn init, with --config" if _PYTHON.search(str(error)) else ""
+        print(f"clustercnn {arguments.verb}: {error}{hint}", file=sys.stderr)
         return 1
     return 0
 
@@ -95,7 +101,7 @@ def _parser():
     init = verb(_init, "run.toml F336W=u.fits F438W=b.fits F814W=i.fits --distance 7.2",
                 "write the file that trains a network for your galaxy, with what the images tell filled in")
     init.add_argument("file", type=Path, help="TOML file to write")
-    _add_images(init)
+    _add_images(init, "a FITS image for each band, all on one pixel grid")
     init.add_argument("--distance", type=float, help="of the galaxy, Mpc")
 
     train = verb(_train, "--config configs/m83.toml --out m83.safetensors", "train a network on simulated clusters")
@@ -176,9 +182,8 @@ def _add_model(parser):
     parser.add_argument("--model", default="m83", help="name of a pretrained network, or a model file")
 
 
-def _add_images(parser):
-    parser.add_argument("images", nargs="*", metavar="BAND=FITS",
-                        help="a FITS image for each band, all on one pixel grid; or one file of all bands, as simulate and inject write it")
+def _add_images(parser, text="a FITS image for each band, all on one pixel grid; or one file of all bands, as simulate and inject write it"):
+    parser.add_argument("images", nargs="*", metavar="BAND=FITS", help=text)
 
 
 def _add_config(parser):
@@ -233,13 +238,13 @@ def _accepted(catalog):
     return (catalog["p_cluster"] >= P_CLUSTER) & (catalog["part_of"] == 0)
 
 
-def _summarize(truth, catalog, pairs):
+def _summarize(truth, catalog, pairs, others="others"):
     """Print how many of the clusters were found, and how well."""
     taken = _accepted(catalog)
     pairs = pairs[taken[pairs["second"]]]
     print(f"\n{len(truth)} clusters injected; {len(catalog)} candidates found, {taken.sum()} of them with p_cluster >= {P_CLUSTER:g}, "
           f"second peaks left out: "
-          f"{len(pairs)} of the clusters and {taken.sum() - len(pairs)} others\n")
+          f"{len(pairs)} of the clusters and {taken.sum() - len(pairs)} {others}\n")
     truth, found = truth[pairs["first"]], catalog[pairs["second"]]
     print("parameter           scatter (1.48 MAD)   68 % intervals that hold the truth")
     for name in ("age", "a_v", "mass", "half_light_radius"):
@@ -332,6 +337,9 @@ def _train(arguments):
     checkpoint = out.with_name(out.name + ".checkpoint")
     if checkpoint.exists() and not arguments.resume:
         raise ValueError(f"{checkpoint} is left of an interrupted run: go on with --resume, or delete it")
+    if arguments.resume and out.exists() and not checkpoint.exists():
+        raise ValueError(f"{out} is trained to its end; where it lacks a calibration, clustercnn calibrate --config {arguments.config} --model {out} "
+                         f"--out {out} adds it")
     if arguments.calibration and arguments.calibration < LEAST:
         raise ValueError(f"--calibration must be at least {LEAST} mocks, or 0 for none, not {arguments.calibration}")
     device = as_device(arguments.device)
@@ -347,7 +355,11 @@ def _train(arguments):
     _write(history, out.with_suffix(".history.ecsv"))
     if arguments.calibration:
         mosaic = run.stream.background if run.stream.background.noisy else None
-        _fresh_calibration(run.net, arguments.calibration, 1, device, run.stream.psf, mosaic, read_mocks(arguments.config))
+        try:
+            _fresh_calibration(run.net, arguments.calibration, 1, device, run.stream.psf, mosaic, read_mocks(arguments.config))
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"{out} is trained; clustercnn calibrate --config {arguments.config} --model {out} --out {out} "
+                                    "calibrates it") from None
         run.net.save(out)
     print(f"{run.net}\nin {out}")
 
@@ -386,7 +398,7 @@ def _validate(arguments):
     catalog = make_catalog(result.images, net, **keywords)
     pairs = _matched(result.truth, catalog)
     _write(catalog, arguments.out / "catalog.ecsv")
-    _summarize(result.truth, catalog, pairs)
+    _summarize(result.truth, catalog, pairs, "others, real clusters of the images among them")
     # at the true places: posteriors promise their coverage for all clusters of the prior, not for those that were easy to find
     table = coverage(net.predict(result.images, result.truth, nan="mask", **keywords), result.truth)
     _write(table, arguments.out / "coverage.ecsv")

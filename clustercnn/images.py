@@ -310,6 +310,8 @@ class MultiBandImage(Mapping):
                 x0, y0 = low[i] - origins[i]
                 stamps[i, j, y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]] = part
         self._mask_unexposed(stamps.swapaxes(0, 1), nan)
+        if nan == "mask":  # a band that is 0 throughout a cutout has not been exposed there
+            stamps[((stamps == 0) | np.isnan(stamps)).all(axis=(2, 3)) & self._are_fractions()] = np.nan
         return u.Quantity(stamps, unit, dtype=np.float32, copy=False)
 
     def to_array(self, unit=None, *, section=(slice(None), slice(None)), instrument=None, nan="raise"):
@@ -336,9 +338,13 @@ class MultiBandImage(Mapping):
         self._mask_unexposed(pixels, nan)
         return pixels
 
+    def _are_fractions(self):
+        """Which bands hold floating-point numbers."""
+        return np.array([np.dtype(self[band].data.dtype).kind == "f" for band in self.bands])
+
     def _mask_unexposed(self, pixels, nan):
         """With nan="mask", NaN where pixels (band, ...) are 0 in all bands that have them; of whole numbers 0 is one like others."""
-        if nan == "mask" and all(np.dtype(self[band].data.dtype).kind == "f" for band in self.bands):
+        if nan == "mask" and self._are_fractions().all():
             pixels[:, ((pixels == 0) | np.isnan(pixels)).all(axis=0)] = np.nan
 
     def sha256(self):

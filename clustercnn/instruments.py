@@ -51,8 +51,8 @@ class Instrument:
         Rate of the sky in each pixel, such as ``0.02 * u.electron / u.s``, one for all bands or band -> rate. Images are
         taken to be sky-subtracted; the sky leaves its noise.
     passbands : dict, optional
-        Band -> full name of its passband (see `clustercnn.stellar.photometry.passbands`). Default: resolved from the
-        short name.
+        Band -> full name of its passband (see `clustercnn.stellar.photometry.passbands`). Default: the first camera of WFC3/UVIS, WFC3/IR,
+        ACS/WFC, NIRCam, Roman and Bessell that has a filter of the short name, with a warning where that makes several cameras.
 
     Raises
     ------
@@ -97,6 +97,7 @@ class Instrument:
         if not bands or len(set(bands)) != len(bands):
             raise ValueError(f"bands must be one or more different names, not {bands}")
         passbands = {band: band for band in bands} if passbands is None else _per_band(passbands, bands, "passbands")
+        full = dict(zip(bands, photometry.resolve_passbands([passbands[band] for band in bands]), strict=True))
         zero_points = {} if zero_points is None else _per_band(zero_points, bands, "zero_points")
         numbers = {"exposure": exposure, "gain": gain, "read_noise": read_noise, "sky": sky}
         numbers = {key: _per_band(value, bands, key) for key, value in numbers.items()}
@@ -106,7 +107,7 @@ class Instrument:
             "pixel_scale": _positive(pixel_scale, _PIXEL_SCALE, "pixel_scale"),
             "bands": {
                 band: {
-                    "passband": photometry.resolve_passband(passbands[band]),
+                    "passband": full[band],
                     "zero_point": _zero_point(zero_points.get(band), passbands[band], band),
                     "n_exposures": _count(n_exposures[band], f"n_exposures of {band}"),
                     **{

@@ -98,8 +98,8 @@ def _of_table(table, wcs):
     if not columns and not sky and {"ra", "dec"} <= {name for name in table.colnames if getattr(table[name], "unit", None)}:
         return _on_image(SkyCoord(table["ra"], table["dec"]), wcs)
     if not columns:
-        raise ValueError("a table of positions needs the columns x_centroid and y_centroid, or one column of sky coordinates; it has "
-                         f"{table.colnames}")
+        raise ValueError("a table of positions needs the columns x_centroid and y_centroid, ra and dec with units such as deg, or one column of sky "
+                         f"coordinates; it has {table.colnames}")
     xy = np.stack([np.atleast_1d(_plain(table[name])) for name in columns[0]], axis=-1)
     if wcs is not None and "sky_centroid" in sky:
         apart = np.hypot(*(xy - _on_image(table["sky_centroid"], wcs)).T)

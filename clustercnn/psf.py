@@ -20,7 +20,7 @@ from .parameters import as_quantity, positive_quantity
 __all__ = ["PSF", "as_psf", "builtin_psf", "fingerprint", "hst_psf"]
 
 # An empirical kernel is noisy about zero in its wings; more negative light than this is a broken kernel.
-_NEGATIVE_LIGHT = 0.01
+_NEGATIVE_LIGHT = 0.05
 # Where the built-in kernel's edge begins, as a share of its radius.
 _TAPER = 0.88
 # Arcsec between nodes; with wider steps the core would be aliased.
@@ -84,7 +84,7 @@ class PSF:
         if negative > _NEGATIVE_LIGHT * total:
             raise ValueError(
                 f"the PSF kernel's negative values amount to {negative / total:.1%} of its sum; "
-                f"at most {_NEGATIVE_LIGHT:.0%} passes as noise"
+                f"at most {_NEGATIVE_LIGHT:.0%} passes as noise: cut its wings, smooth it, or make it of more and brighter stars"
             )
         if not (np.isscalar(oversampling) and 0 < oversampling < np.inf):
             raise ValueError(f"oversampling must be a positive number, the same along x and y, not {oversampling!r}")

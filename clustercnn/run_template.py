@@ -150,6 +150,8 @@ def _instrument(images, bands, stated, complaint):
     elif stated is None:
         yield f"# The images do not tell all: {complaint}"
         yield "# What is given here comes before what they say; for example:"
+        yield '# name = "HST/WFC3/UVIS"       # a preset of a camera, or'
+        yield f"# passbands = {_per_band({band: f'WFC3_UVIS_{band}' for band in bands})}"
         yield '# pixel_scale = "0.04 arcsec / pix"'
         for name, example in (("exposure", "2000 s"), ("zero_points", "24.5 mag")):
             yield f"# {name} = {_per_band({band: example for band in bands})}"

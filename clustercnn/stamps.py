@@ -195,7 +195,7 @@ def depth_covered(contract):
     >>> depth_covered({})
     1.4
     """
-    return _DEPTH * 10 ** contract.get("depth_scatter", 0.0)
+    return max(_DEPTH, 10 ** contract.get("depth_scatter", 0.0))
 
 
 def log_depth(instrument, contract):

@@ -337,6 +337,32 @@ def test_train_asks_before_it_goes_on(tmp_path, capsys):
     (tmp_path / "net.safetensors.checkpoint").touch()
     assert main(["train", "--config", "any.toml", "--out", str(tmp_path / "net.safetensors")]) == 1
     assert "go on with --resume" in capsys.readouterr().err
+    (tmp_path / "net.safetensors.checkpoint").rename(tmp_path / "net.safetensors")
+    assert main(["train", "--config", "any.toml", "--out", str(tmp_path / "net.safetensors"), "--resume"]) == 1
+    assert "net.safetensors is trained to its end; where it lacks a calibration, clustercnn calibrate" in capsys.readouterr().err
+
+
+def test_a_calibration_that_stops_leaves_the_trained_network(tmp_path, capsys, monkeypatch):
+    from clustercnn.simulation import BackgroundFields
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clustercnn.cli._fresh_calibration", stop)
+    monkeypatch.setattr(BackgroundFields, "discs", classmethod(lambda cls, *args, **kwargs: cls([np.zeros((3, 80, 80))])))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.toml").write_text(RUN)
+    assert main(["train", "--config", "run.toml", "--out", "net.safetensors", "--device", "cpu", "--samples", "64", "--workers", "0"]) == 130
+    assert "net.safetensors is trained; clustercnn calibrate --config run.toml --model net.safetensors" in capsys.readouterr().err
+    assert (tmp_path / "net.safetensors").exists()
+
+
+def test_errors_that_name_arguments_tell_what_commands_do(tmp_path, capsys):
+    write_mosaic(tmp_path / "b.fits", "F438W", np.ones((20, 20)))
+    with fits.open(tmp_path / "b.fits", mode="update") as hdus:
+        del hdus[0].header["BUNIT"]
+    assert main(["predict", f"F438W={tmp_path / 'b.fits'}", "--out", str(tmp_path / "c.ecsv")]) == 1
+    assert "unit=" in (told := capsys.readouterr().err) and "in a file of clustercnn init, with --config" in told
 
 
 def test_quickstart(model, tmp_path, capsys):

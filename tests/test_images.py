@@ -481,6 +481,10 @@ def test_what_was_not_exposed_counts_as_masked(tmp_path):
     for pixels in (images.to_array(nan="mask"), images.cutouts((4, 3.5), (8, 9), nan="mask")[0].value):
         np.testing.assert_array_equal(np.isnan(pixels).all(axis=0), expected)
         assert pixels[1, 2, 6] == 0
+    # and a cutout of a band in which there is nothing but zeros
+    second[:4] = 0
+    above, below = MultiBandImage({"F438W": first * RATE, "F814W": second * RATE}).cutouts([[4, 1.5], [4, 5.5]], (4, 9), nan="mask").value
+    assert np.isnan(above[1]).all() and not np.isnan(above[0]).all() and not np.isnan(below).any()
     counts = MultiBandImage({"F438W": np.zeros((8, 9), dtype="u2")}, unit=u.adu)
     assert (counts.to_array(nan="mask") == 0).all()
     assert (MultiBandImage({"F438W": np.zeros((8, 9)) * RATE}).to_array() == 0).all()
@@ -550,7 +554,7 @@ def test_positions_in_tables_of_every_kind():
     for table in tables:
         np.testing.assert_allclose(images.pixel_positions(table), expected, atol=1e-6)
         np.testing.assert_allclose(images.pixel_positions(table[1]), expected[1:], atol=1e-6)
-    with pytest.raises(ValueError, match="or one column of sky coordinates; it has"):
+    with pytest.raises(ValueError, match="ra and dec with units such as deg, or one column of sky coordinates; it has"):
         images.pixel_positions(Table({"ra": [1.0], "dec": [2.0]}))  # of which unit?
 
 

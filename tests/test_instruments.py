@@ -11,6 +11,7 @@ import pytest
 from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData
+from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -411,3 +412,12 @@ def test_numbers_that_headers_write_as_text():
     assert one.exposure("F438W") == 1200 * u.s and one.n_exposures("F438W") == 2 and one.to_dict() == other.to_dict()
     with pytest.raises(ValueError, match="EXPTIME = 'long' in the header is not a number"):
         Instrument.from_header({"F438W": header | {"EXPTIME": "long"}})
+
+
+def test_bare_names_of_several_cameras_bring_a_warning():
+    settings = {"pixel_scale": 0.05 * u.arcsec / u.pix, "exposure": 1000 * u.s}
+    with pytest.warns(AstropyUserWarning, match="bands of several cameras: F435W for ACS_WFC_F435W, F814W for WFC3_UVIS_F814W are taken"):
+        Instrument("mine", ("F435W", "F814W"), **settings)
+    full = {band: f"ACS_WFC_{band}" for band in ("F435W", "F814W")}
+    assert Instrument("mine", ("F435W", "F814W"), passbands=full, **settings).passband("F814W") == "ACS_WFC_F814W"
+    assert Instrument("mine", ("F814W", "F160W"), passbands={"F814W": "WFC3_UVIS_F814W", "F160W": "WFC3_IR_F160W"}, **settings).bands

@@ -457,6 +457,9 @@ def test_a_stream_knows_its_parameters():
         make_stream(profiles=["eff"])
     with pytest.raises(TypeError, match="instrument must be an Instrument.*not 'HST/WFC3/UVIS/M83'"):
         make_stream(instrument="HST/WFC3/UVIS/M83")
+    parsec = ParameterSpace([*SPACE.parameters[:3], Parameter("half_light_radius", 0.5 * u.pc, 15 * u.pc)])
+    with pytest.raises(u.UnitsError, match="half_light_radius of space must have a unit that converts to 'arcsec', not 'pc'"):
+        make_stream(space=parsec)
     for shape in (64, (64,), (0, 64)):
         with pytest.raises(ValueError, match="shape must be two numbers of pixels"):
             make_stream(shape=shape)

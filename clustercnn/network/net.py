@@ -421,8 +421,9 @@ class ClusterNet:
         instrument : `~clustercnn.instruments.Instrument`, optional
             What the data were taken with. Needed for images in electron, adu or flux densities; and where its zero points
             differ from the network's, the pixels are brought to the latter. Passbands and pixel scale must be the network's. A
-            network with ``conditions`` and fixed scaling takes the exposures into account; those beyond what it was trained for, by a
-            factor of more than 1.4, bring a warning and a flag. Without it the depth is taken to be that of the training's instrument.
+            network with ``conditions`` and fixed scaling takes the exposures into account; those beyond what it was trained for
+            (for a network of one depth by a factor of more than 1.4) bring a warning and a flag. Without it the depth is taken to be that
+            of the training's instrument.
         pixel_scale : `~astropy.units.Quantity`, optional
             Angle per pixel of stamps, to be checked against the network's (images know their own).
         distance : `~astropy.units.Quantity`, optional

@@ -436,7 +436,7 @@ def _cluster_table(clusters):
     """A table of clusters with units, once all of it can be read."""
     table = QTable(clusters, copy=False)  # in a plain table units stand beside the numbers
     if missing := [name for name in PARAMETERS if name not in table.colnames]:
-        raise ValueError(f"clusters must have the columns {PARAMETERS}, but lack {missing}")
+        raise ValueError(f"clusters must have the columns {tuple(PARAMETERS)}, but lack {missing}")
     if unread := [name for name in UNREAD_COLUMNS if name in table.colnames]:
         raise ValueError(
             f"clusters have the columns {unread}, which cannot be read from a table: rename or remove them, or pass a list of SyntheticCluster"

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from astropy import units as u
 
+from clustercnn.parameters import as_quantity
 from clustercnn.profiles import Profile, get_profile
 from clustercnn.simulation.population import StarTables
 from clustercnn.simulation.random_numbers import RandomTensors
@@ -13,7 +15,7 @@ from clustercnn.stellar.extinction import band_extinction
 
 __all__ = ["ClusterScenes", "Scenes"]
 
-PARAMETERS = "age", "a_v", "mass", "half_light_radius"
+PARAMETERS = {"age": u.yr, "a_v": u.mag, "mass": u.Msun, "half_light_radius": u.arcsec}
 BRIGHT_STARS = 800  # drawn one by one in each cluster, the others are their mean light with its scatter
 GAMMAS = np.round(np.arange(2.2, 3.501, 0.05), 2)  # slopes of the EFF profiles that clusters have by default
 HIGHEST_FREQUENCY = 4.0  # cycles per half-light radius; the profiles have no power beyond
@@ -105,7 +107,9 @@ class ClusterScenes:
         if missing := [name for name in PARAMETERS if name not in space.names]:
             raise ValueError(f"space must have {missing} too, not only {space.names}")
         if unknown := [name for name in space.names if name not in PARAMETERS]:
-            raise ValueError(f"space must have {PARAMETERS} alone: mock clusters do not depend on {unknown}")
+            raise ValueError(f"space must have {tuple(PARAMETERS)} alone: mock clusters do not depend on {unknown}")
+        for name, unit in PARAMETERS.items():
+            as_quantity(space[name].lower, unit, f"{name} of space")
         self.space = space
         self.device = torch.device(device)
         self.tables = StarTables(instrument.passbands, metallicity, isochrones, imf, device, midpoints=True)

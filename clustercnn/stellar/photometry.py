@@ -2,11 +2,13 @@
 """Passbands, bolometric corrections and the Vega, AB and ST systems."""
 
 import json
+import warnings
 from functools import lru_cache
 from importlib import resources
 
 import numpy as np
 from astropy import units as u
+from astropy.utils.exceptions import AstropyUserWarning
 
 __all__ = [
     "absolute_magnitudes",
@@ -87,8 +89,15 @@ def resolve_passband(name):
 
 
 def resolve_passbands(names):
-    """Full names of passbands, a list; of one that stands alone, too."""
-    return [resolve_passband(name) for name in ([names] if isinstance(names, str) else names)]
+    """Full names of passbands, a list; of one that stands alone, too. A warning where bare names alone would be of several cameras."""
+    names = [names] if isinstance(names, str) else list(names)
+    known, found = _table()["index"], [resolve_passband(name) for name in names]
+    bare = [name for name in names if sum(f"{camera}_{name}" in known for camera in PREFERRED) > 1]
+    if bare and not set(names) & set(known) and len({full.rpartition("_")[0] for full in found}) > 1:
+        told = ", ".join(f"{name} for {full}" for name, full in zip(names, found, strict=True))
+        warnings.warn(f"bands of several cameras: {told} are taken; give the full names of others (passbands= of an Instrument)",
+                      AstropyUserWarning, stacklevel=3)
+    return found
 
 
 def _column(name, passband):
