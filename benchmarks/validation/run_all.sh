@@ -20,4 +20,5 @@ $PYTHON "$here/detection.py" --model "$MODEL"
 if [ -n "$1" ]; then
     $PYTHON "$here/m83_catalogue.py" --data "$1/catalogs"
 fi
+$PYTHON "$here/bands_by_photometry.py"
 $PYTHON "$here/more_bands.py" --model "$MODEL" $OPTIONS
