@@ -13,6 +13,7 @@ import pytest
 import torch
 from astropy import units as u
 from astropy.table import QTable
+from astropy.utils.exceptions import AstropyUserWarning
 from fake_stream import FakeStream
 
 from clustercnn.network import ClusterNet, TrainingHistory
@@ -232,8 +233,10 @@ def test_the_first_process_alone_loses_patience():
         assert trainer.looks_without_gain(3) == (rank == 0)
 
 
-def test_half_precision_changes_little():
+def test_half_precision_changes_little(monkeypatch):
     """And is given back to the device's own choice."""
+    has_it = {"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has_it, raising=False)
     nets = [make(conditions=False) for _ in range(2)]
     plain, half = (
         net.fit(FakeStream(), samples=640, precision=precision, **SHORT) for net, precision in zip(nets, ("float32", "bfloat16"))
@@ -242,6 +245,14 @@ def test_half_precision_changes_little():
     assert all(net.module.half_precision is None for net in nets)
     with pytest.raises(ValueError, match="precision must be one of .*'bfloat16'.*, not 'float16'"):
         make().fit(FakeStream(), samples=32, precision="float16", **SHORT)
+
+
+def test_a_processor_without_half_precision(monkeypatch):
+    """It would be slow, and says so."""
+    lacks_it = {"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: lacks_it, raising=False)
+    with pytest.warns(AstropyUserWarning, match="no bfloat16 .* slower than precision 'float32'"):
+        make(conditions=False).fit(FakeStream(), samples=16, precision="bfloat16", **SHORT)
 
 
 def test_logs_for_tensorboard(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from clustercnn import ClusterNet
+from clustercnn.parameters import ParameterSpace
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "validation"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("common", "strange_stamps"))
@@ -109,15 +109,15 @@ def test_error_of_the_area(script):
     assert np.mean([row["auc_error"] for row in rows]) == pytest.approx(areas.std(), rel=0.2)
 
 
-def test_a_network_of_more_bands_begins_with_what_the_other_says(script):
-    """Whatever the further bands hold."""
-    more, net = script("more_bands"), ClusterNet.from_pretrained("m83")
-    wide = more.widened(net, more.BANDS)
+def test_a_band_that_tells_the_age_is_used_by_the_sets_that_have_it(script):
+    """Each posterior learns from its own bands."""
+    more, space = script("more_bands"), ParameterSpace.paper()
     generator = torch.Generator().manual_seed(1)
-    pixels = torch.randn(4, 5, 64, 64, generator=generator)
-    pixels[1, 0] = torch.nan
-    told = {name: torch.rand(shape, generator=generator) for name, shape in (("depth", (4, 5)), ("zero_point_error", 4), ("psf", (4, 5, 3)))}
-    ours = {name: values if values.ndim == 1 else values[:, more.THREE] for name, values in told.items()}
-    with torch.inference_mode():
-        said, before = wide.module.eval()(pixels, **told), net.module(pixels[:, more.THREE], **ours)
-    torch.testing.assert_close(said, before, atol=1e-4, rtol=0)
+    measures = torch.randn(2048, 5, 6, generator=generator)
+    lower, upper = torch.tensor(space.bounds, dtype=torch.float32).T
+    unit = torch.rand(2048, 4, generator=generator)
+    unit[:, 0] = torch.special.ndtr(measures[:, 0, 0])  # F275W, and no other, tells the age
+    data = {"features": torch.zeros(2048, 3), "measures": measures, "parameters": lower + unit * (upper - lower), "visibility": torch.ones(2048)}
+    few = {name: values[:64] for name, values in data.items()}
+    nll = {name: more.answers(few, bands, *more.trained(data, bands, space, 8), space).nll.mean() for name, bands in list(more.SETS.items())[1:3]}
+    assert nll["with F275W"] < nll["with F555W"] - 0.5

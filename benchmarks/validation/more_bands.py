@@ -1,32 +1,41 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """
-RQ2: what F275W and F555W buy. Two networks that start from the same weights and see equally many mocks more, with three and with five bands.
+RQ2: what F275W and F555W buy. Posteriors that know what a network sees in three bands, and the aperture photometry of three, four or five.
 
-    python benchmarks/validation/more_bands.py [--training 300000] [--lesson 150000]
+    python benchmarks/validation/more_bands.py [--training 60000] [--epochs 20]
 
-Both are asked about the same test clusters, drawn in five bands; the network of five without one of them, too. The depths of F275W and F555W are made
-up: the exposure and sky of their neighbours F336W and F438W. Both networks start from ``--model``; what is new in that of five bands has weights of
-0 at first, so that it begins with the answers of the other. A network is trained once and kept in the cache; an interrupted training goes on.
-Writes more_bands.ecsv and more_bands.png.
+The features of ``--model``, which has learned from millions of mocks in three bands, and the fluxes, sky and rms that a
+`~clustercnn.network.encoders.PhotometryBranch` measures in the bands of a set go into a new posterior for each set, all trained alike on the same
+mocks and asked about the same test clusters. The depths of F275W and F555W are made up: the exposure and sky of their neighbours F336W and F438W.
+What the network sees of the mocks is kept in the cache. Writes more_bands.ecsv and more_bands.png.
 """
 
 import numpy as np
 import torch
 from astropy import units as u
 from common import (
-    ACCENT, GREY, INK, PLOTTED, TITLES, UNITS, answers, arguments, digest_of, fields, network, pyplot, save, spread, stream, write,
+    ACCENT, BATCH, DRAWS, GREY, INK, PLOTTED, TITLES, UNITS, Answers, arguments, digest_of, fields, network, pyplot, save, spread, stream, write,
 )
+from torch import nn
+from tqdm import tqdm
 
-from clustercnn import ClusterNet
 from clustercnn.calibration import coverage
+from clustercnn.estimate import ClusterEstimate
+from clustercnn.files import whole_file
 from clustercnn.instruments import Instrument
+from clustercnn.network.encoders import PhotometryBranch
+from clustercnn.network.heads import FlowHead
 from clustercnn.parameters import ParameterSpace
-from clustercnn.psf_powers import NODES
 from clustercnn.simulation import MockStream
 
 BANDS = "F275W", "F336W", "F438W", "F555W", "F814W"
-THREE = [1, 2, 4]
-SEED, LESSON_SEED = 50501, 50502
+SETS = {
+    "three bands": ("F336W", "F438W", "F814W"),
+    "with F275W": ("F275W", "F336W", "F438W", "F814W"),
+    "with F555W": ("F336W", "F438W", "F555W", "F814W"),
+    "five bands": BANDS,
+}
+SEED = 50501
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
 LIKE = {"F275W": "F336W", "F555W": "F438W"}
 
@@ -38,74 +47,71 @@ def five_bands():
     return Instrument.from_name("HST/WFC3/UVIS", BANDS, **settings)
 
 
-def widened(net, bands):
-    """A network of more bands that says what ``net`` says: all weights that look at the further ones are 0."""
-    scales = net.config["scales"]
-    same = {name: net.config[name] for name in ("encoder", "head", "photometry", "scaling", "conditions", "shape")}
-    wide = ClusterNet(bands, scales={band: scales.get(band, scales.get(LIKE.get(band))) for band in bands}, **same)
-    wide.training = net.training
-    of = [bands.index(band) for band in net.bands]
-    old, new = net.module.state_dict(), wide.module.state_dict()
-    for name, weight in old.items():
-        if weight.shape == new[name].shape:
-            new[name] = weight
-    stem, photometry, merge = "encoder.stem.0.weight", "photometry.read.0.weight", "merge.0.weight"
-    new[stem] = _spread(old[stem], of, len(bands))
-    new[photometry] = _spread(old[photometry].unflatten(1, (len(of), -1)), of, len(bands)).flatten(1)
-    # What the merging layer sees: the features, for each band whether it is there, its depth, the error of the zero points, powers of the PSFs.
-    n, seen = len(of), net.module.encoder.features + net.module.photometry.features
-    features, present, depth, error, powers = old[merge].split([seen, n, n, 1, n * len(NODES)], dim=1)
-    new[merge] = torch.cat([features, *(_spread(part, of, len(bands)) for part in (present, depth)), error,
-                            _spread(powers.unflatten(1, (n, -1)), of, len(bands)).flatten(1)], 1)
-    wide.module.load_state_dict(new)
-    return wide
-
-
-def _spread(weight, of, bands):
-    """Weights (out, bands of one network, ...) at the places of those bands among those of another."""
-    wide = weight.new_zeros(len(weight), bands, *weight.shape[2:])
-    wide[:, of] = weight
-    return wide
-
-
-def trained(args, net, instrument):
-    """A network for the bands of the instrument, with a last lesson."""
-    path = args.cache / f"bands-{len(instrument.bands)}-{args.training}-{args.lesson}-{digest_of(args, net)}.safetensors"
+def seen(args, net, mocks, n, name):
+    """Of the first mocks of a stream: features of the network, photometry (n, band, measure), coordinates and visibility; kept in the cache."""
+    path = args.cache / f"bands-{name}-{n}-{digest_of(args, net)}.npz"
     if not path.exists():
-        distance = args.settings["distance_mpc"] * u.Mpc
+        three = [BANDS.index(band) for band in net.bands]
+        scales = torch.tensor([net.config["scales"][LIKE.get(band, band)] for band in BANDS])[:, None, None]
+        branch, parts = PhotometryBranch(len(BANDS), tuple(net.config["shape"])), []
+        for start in tqdm(range(0, n, BATCH), desc=name, unit="batch"):
+            batch = mocks.batch(start, min(BATCH, n - start))
+            with torch.inference_mode():
+                features, measures = net.module(batch["pixels"][:, three]), branch.measure(batch["pixels"] / scales)
+                measures[..., :len(branch.radii)] /= branch.areas.sqrt()
+            parts.append([features, measures.asinh(), batch["parameters"], batch["visibility"]])
+        with whole_file(path) as partial, open(partial, "wb") as file:
+            np.savez(file, **dict(zip(("features", "measures", "parameters", "visibility"), map(torch.cat, zip(*parts)))))
+    kept = np.load(path)
+    return {name: torch.from_numpy(kept[name]) for name in kept}
 
-        def mocks(seed, **settings):
-            background = fields(args, rng=seed, instrument=instrument)
-            return MockStream(ParameterSpace.paper(), instrument, distance=distance, background=background, rng=seed, **settings)
 
-        before = path.with_suffix(".before.safetensors")
-        if not before.exists():
-            net.fit(mocks(SEED), args.training, learning_rate=1e-3, workers=1, validation_samples=0, checkpoint=path.with_suffix(".checkpoint"))
-            net.save(before)
-        net = ClusterNet.load(before)
-        net.calibrate(mocks(LESSON_SEED, positive_fraction=0.5), args.lesson)
-        net.save(path)
-    return ClusterNet.load(path)
+def inputs(data, bands):
+    """What a posterior is told: features, and measures of the bands with the colours of the apertures, in which most of the age lies."""
+    measures = data["measures"][:, [BANDS.index(band) for band in bands]]
+    return torch.cat([data["features"], measures.flatten(1), measures.diff(dim=1).flatten(1)], 1)
 
 
-def without(band):
-    """What takes a band from stamps."""
+def trained(data, bands, space, epochs):
+    """A posterior for a set of bands; what it is told is brought to mean 0 and scatter 1."""
+    told = inputs(data, bands)
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        body = nn.Sequential(nn.BatchNorm1d(told.shape[1], affine=False), nn.Linear(told.shape[1], 384), nn.SiLU(), nn.Dropout(0.1),
+                             nn.Linear(384, 256), nn.SiLU())
+        head = FlowHead(256, space.bounds)
+        weights, steps = [*body.parameters(), *head.parameters()], epochs * (len(told) // BATCH)
+        optimizer = torch.optim.AdamW(weights, weight_decay=0.05)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=steps)
+        for _ in tqdm(range(epochs), desc=f"{len(bands)} bands", unit="epoch"):
+            for rows in torch.randperm(len(told)).split(BATCH)[:len(told) // BATCH]:
+                optimizer.zero_grad()
+                head.loss(body(told[rows]), data["parameters"][rows]).mean().backward()
+                nn.utils.clip_grad_norm_(weights, 5.0)
+                optimizer.step()
+                schedule.step()
+    return body.eval(), head
 
-    def change(pixels, _):
-        pixels[:, BANDS.index(band)] = np.nan
-        return pixels
 
-    return change
+@torch.inference_mode()
+def answers(data, bands, body, head, space):
+    """What a posterior says of clusters."""
+    features, truth, generator = body(inputs(data, bands)), data["parameters"], torch.Generator().manual_seed(SEED)
+    draws = torch.cat([head.sample(part, DRAWS, generator) for part in features.split(BATCH)])
+    nll = -head.log_prob(features, truth)
+    return Answers(truth.double().numpy(), data["visibility"].numpy(), nll.numpy(), ClusterEstimate(draws.double().numpy(), space))
 
 
 def main():
-    args = arguments(__doc__, samples=5000, training=(300_000, "mocks that each network sees"), lesson=(150_000, "mocks of its last lesson"))
-    instrument = five_bands()
-    wide = trained(args, widened(network(args.model), BANDS), instrument)
-    asked = {"three bands": (trained(args, network(args.model), M83), lambda pixels, _: pixels[:, THREE]),
-             "with F275W": (wide, without("F555W")), "with F555W": (wide, without("F275W")), "five bands": (wide, None)}
-    mocks = stream(args, instrument=instrument, background=fields(args, instrument=instrument))
-    found = {name: answers(net, mocks, args.samples, change, name) for name, (net, change) in asked.items()}
+    further = {"training": (60_000, "mocks that each posterior learns from"), "epochs": (20, "how often it sees each of them")}
+    args = arguments(__doc__, samples=5000, **further)
+    net, space, instrument = network(args.model), ParameterSpace.paper(), five_bands()
+    background = fields(args, rng=SEED, instrument=instrument)
+    distance = args.settings["distance_mpc"] * u.Mpc
+    lesson = MockStream(space, instrument, distance=distance, background=background, rng=SEED, positive_fraction=1.0)
+    lesson = seen(args, net, lesson, args.training, "lesson")
+    test = seen(args, net, stream(args, instrument=instrument, background=fields(args, instrument=instrument)), args.samples, "test")
+    found = {name: answers(test, bands, *trained(lesson, bands, space, args.epochs), space) for name, bands in SETS.items()}
 
     rows, edges = [], np.linspace(6.575, 10.125, 9)
     for name, answer in found.items():
@@ -127,8 +133,8 @@ def main():
              "bias": f"{row['bias']:+.3f} ± {row['bias_error']:.3f}", "NLL": f"{row['nll']:.2f} ± {row['nll_error']:.2f}"}
             for row in sorted(rows, key=lambda row: (row["clusters"], row["parameter"]))
             if not row["clusters"].startswith("log age")]
-    note = (f"{args.samples:,} {args.clusters}, drawn in five bands; networks that started from {args.model} and saw {args.training:,} mocks more, "
-            f"and {args.lesson:,} others in a last lesson and calibration; one seed. The visibility is that in five bands.")
+    note = (f"{args.samples:,} {args.clusters}, drawn in five bands; posteriors that learned from {args.training:,} clusters, {args.epochs} times "
+            f"each, with the features of {args.model}; one seed. The visibility is that in five bands.")
     write("more_bands", rows, note, page)
 
     plt = pyplot()

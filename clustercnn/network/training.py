@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,13 @@ from pathlib import Path
 import torch
 from astropy import units as u
 from astropy.table import QTable
+from astropy.utils.exceptions import AstropyUserWarning
 from tqdm import tqdm
 
 from clustercnn.calibration import auc
 from clustercnn.files import to_json
 
+from .device import emulates_bfloat16
 from .distributed import distributed, from_first, gathered, summed
 from .modelfile import read_file, write_file
 from .module import TOLD
@@ -124,7 +127,8 @@ def train(
     device : str or `~torch.device`
         Where to train.
     precision : {'auto', 'float32', 'bfloat16'}
-        In which the encoder works; ``'auto'`` is bfloat16 on GPUs and float32 elsewhere.
+        In which the encoder works; ``'auto'`` is bfloat16 on GPUs and float32 elsewhere. A processor without bfloat16 emulates it, many
+        times slower than float32, which brings a warning.
     augmentation : `Augmentation`, optional
         What is done to the stamps before the network sees them; never to those of the validation.
     validation : object, optional
@@ -169,6 +173,9 @@ def train(
     with distributed(torch.device(device)) as (rank, world, device), _precision(module, precision):
         if batch_size < 2 or batch_size % world:
             raise ValueError(f"batch_size must be at least 2, and a multiple of the {world} processes, not {batch_size}")
+        if PRECISIONS[precision] and rank == 0 and emulates_bfloat16(device):
+            warnings.warn("this processor has no bfloat16 and emulates it, many times slower than precision 'float32'", AstropyUserWarning,
+                          stacklevel=3)
         steps, progress = math.ceil(samples / batch_size), progress and rank == 0
         settings = {
             "samples": steps * batch_size,
