@@ -49,9 +49,8 @@ def train(design, shards, samples, seed, checkpoint):
     """A network of a design, trained on the first of the mocks, and the minutes that it took."""
     deep = design["encoder"] == "resnet50"
     net = ClusterNet(shards.contract["bands"], rng=seed, **design)
-    precision = "float32" if emulates_bfloat16("cpu") else "bfloat16"
-    settings = {"learning_rate": 1e-3, "precision": precision} if deep else {"learning_rate": 2.5e-3}
-    history = net.fit(shards, samples, validation_samples=0, checkpoint=checkpoint, **settings)
+    precision = "bfloat16" if deep and not emulates_bfloat16("cpu") else "auto"
+    history = net.fit(shards, samples, learning_rate=1e-3 if deep else 2.5e-3, precision=precision, validation_samples=0, checkpoint=checkpoint)
     return net, history.meta["seconds"] / 60
 
 

@@ -119,5 +119,6 @@ def test_a_band_that_tells_the_age_is_used_by_the_sets_that_have_it(script):
     unit[:, 0] = torch.special.ndtr(measures[:, 0, 0])  # F275W, and no other, tells the age
     data = {"features": torch.zeros(2048, 3), "measures": measures, "parameters": lower + unit * (upper - lower), "visibility": torch.ones(2048)}
     few = {name: values[:64] for name, values in data.items()}
-    nll = {name: more.answers(few, bands, *more.trained(data, bands, space, 8), space).nll.mean() for name, bands in list(more.SETS.items())[1:3]}
+    sets = {name: more.SETS[name] for name in ("with F275W", "with F555W")}
+    nll = {name: more.answers(few, bands, *more.trained(data, bands, space, 8), space).nll.mean() for name, bands in sets.items()}
     assert nll["with F275W"] < nll["with F555W"] - 0.5

@@ -12,19 +12,13 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 from common import TITLES, UNITS, arguments, spread, write
-from more_bands import BANDS, five_bands
+from more_bands import BANDS, SETS, five_bands
 from tqdm import tqdm
 
 from clustercnn.parameters import ParameterSpace
 from clustercnn.photometric_inference import StochasticMagnitudes
 from clustercnn.simulation import SyntheticCluster
 
-SETS = {
-    "three bands": ("F336W", "F438W", "F814W"),
-    "with F275W": ("F275W", "F336W", "F438W", "F814W"),
-    "with F555W": ("F336W", "F438W", "F555W", "F814W"),
-    "five bands": BANDS,
-}
 APERTURE = 0.2 * u.arcsec  # its radius; it holds all of the light
 CALIBRATION = 0.05  # mag, the error of every band beside the noise
 CLUSTER_SEED, LIBRARY_SEED = 60601, 60602

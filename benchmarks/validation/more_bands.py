@@ -57,9 +57,8 @@ def seen(args, net, mocks, n, name):
         for start in tqdm(range(0, n, BATCH), desc=name, unit="batch"):
             batch = mocks.batch(start, min(BATCH, n - start))
             with torch.inference_mode():
-                features, measures = net.module(batch["pixels"][:, three]), branch.measure(batch["pixels"] / scales)
-                measures[..., :len(branch.radii)] /= branch.areas.sqrt()
-            parts.append([features, measures.asinh(), batch["parameters"], batch["visibility"]])
+                features, measures = net.module(batch["pixels"][:, three]), branch.stretched(batch["pixels"] / scales)
+            parts.append([features, measures, batch["parameters"], batch["visibility"]])
         with whole_file(path) as partial, open(partial, "wb") as file:
             np.savez(file, **dict(zip(("features", "measures", "parameters", "visibility"), map(torch.cat, zip(*parts)))))
     kept = np.load(path)

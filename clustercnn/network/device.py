@@ -43,6 +43,6 @@ def as_device(name):
 
 def emulates_bfloat16(device):
     """Whether a device is a processor that has no bfloat16 of its own, as far as torch can tell."""
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # older ones cannot
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # an older torch cannot
     has_it = known.get("avx512_bf16", True) or known.get("amx_bf16", True)
     return torch.device(device).type == "cpu" and known.get("architecture") == "x86_64" and not has_it

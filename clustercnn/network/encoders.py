@@ -243,12 +243,15 @@ class PhotometryBranch(nn.Module):
         rms = 1.4826 * (ring - sky).abs().median(-1, keepdim=True).values
         return torch.cat((flat @ self.masks - sky * self.areas, sky, rms), -1)
 
-    def forward(self, pixels):
+    def stretched(self, pixels):
+        """The asinh of what `measure` gives, shape (n, band, 6), of fluxes divided by the root of the area of their aperture."""
         measured = self.measure(pixels)
         n = len(self.radii)
         # Divided by the root of the area an empty aperture is of order one, whatever its size.
-        measured = torch.cat((measured[..., :n] / self.areas.sqrt(), measured[..., n:]), -1)
-        return self.read(0.25 * torch.asinh(measured).flatten(1))
+        return torch.asinh(torch.cat((measured[..., :n] / self.areas.sqrt(), measured[..., n:]), -1))
+
+    def forward(self, pixels):
+        return self.read(0.25 * self.stretched(pixels).flatten(1))
 
 
 def _circle(shape, radius, subsampling=10):
