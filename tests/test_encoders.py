@@ -89,6 +89,21 @@ def test_photometry_sees_flux_sky_and_noise(shape):
     assert measured[sky + 1] == pytest.approx(0.1, rel=0.3)
 
 
+def test_photometry_tells_colours():
+    """Of bright sources colours are ratios of fluxes, whatever the brightness; those of a missing band are 0."""
+    y, x = torch.meshgrid(*2 * [torch.arange(64) - 31.5], indexing="ij")
+    source = torch.exp(-0.5 * (x**2 + y**2))
+    pixels = 1000 * torch.tensor([1.0, 2.0, 8.0])[:, None, None] * source + 0.1 * noise(1, 3, 64, 64)
+    branch = PhotometryBranch(3, (64, 64))
+    branch.read = nn.Identity()
+    colours = branch(pixels)[0, 18:].reshape(2, 4)
+    expected = 1.5 * np.log([[2.0], [4.0]]) * np.ones(4)
+    assert colours.numpy() == pytest.approx(expected, abs=0.01)
+    assert branch(30 * pixels)[0, 18:].reshape(2, 4).numpy() == pytest.approx(expected, abs=0.01)
+    without_last = branch(pixels, torch.tensor([[1.0, 1.0, 0.0]]))[0]
+    assert not without_last[22:].any() and torch.equal(without_last[:22], branch(pixels)[0, :22])
+
+
 def test_photometry_needs_room():
     with pytest.raises(ValueError, match="at least 16 pixels"):
         PhotometryBranch(3, (15, 64))

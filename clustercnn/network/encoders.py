@@ -194,8 +194,9 @@ class PhotometryBranch(nn.Module):
     Aperture photometry as a second look at the same pixels.
 
     Fluxes within 1.5, 3, 5 and 10 pixels of the stamp's centre above the local sky (those that fit in the stamp), the sky itself and
-    its rms, in every band; each stretched by asinh and read by a small network. The sky is the median of a ring between 0.6 and 0.9 of
-    the half-width of the stamp (19 to 29 pixels of 64), its rms 1.48 times the median absolute deviation.
+    its rms, in every band, each stretched by asinh; and colours, the differences of the stretched fluxes of neighbouring bands. A small
+    network reads them. It is told colours because it is slow to learn small differences of large numbers. The sky is the median of a
+    ring between 0.6 and 0.9 of the half-width of the stamp (19 to 29 pixels of 64), its rms 1.48 times the median absolute deviation.
 
     Parameters
     ----------
@@ -208,7 +209,8 @@ class PhotometryBranch(nn.Module):
 
     Notes
     -----
-    Input: (n, bands, ny, nx), linear in flux, in units of about the noise of a pixel; output (n, features). Apertures are
+    Input: (n, bands, ny, nx), linear in flux, in units of about the noise of a pixel, and ``present``, (n, bands), 1 for a band that is
+    known and 0 for one that is missing, whose colours are 0 (all of them known by default); output (n, features). Apertures are
     products with one mask matrix (pixels at the rim count by the part inside); the cost is a few per cent of the trunk's.
 
     Examples
@@ -232,7 +234,7 @@ class PhotometryBranch(nn.Module):
         # Every second pixel of the ring is enough for a median and halves its cost.
         ring = (_circle(shape, 0.45 * min(shape)) > 0.5) & (_circle(shape, 0.3 * min(shape)) < 0.5)
         self.register_buffer("ring", ring.flatten().nonzero().flatten()[::2], persistent=False)
-        measures = bands * (len(self.radii) + 2)
+        measures = bands * (len(self.radii) + 2) + (bands - 1) * len(self.radii)
         self.read = nn.Sequential(nn.Linear(measures, features), nn.SiLU(), nn.Linear(features, features), nn.SiLU())
 
     def measure(self, pixels):
@@ -250,8 +252,14 @@ class PhotometryBranch(nn.Module):
         # Divided by the root of the area an empty aperture is of order one, whatever its size.
         return torch.asinh(torch.cat((measured[..., :n] / self.areas.sqrt(), measured[..., n:]), -1))
 
-    def forward(self, pixels):
-        return self.read(0.25 * self.stretched(pixels).flatten(1))
+    def forward(self, pixels, present=None):
+        bright = self.stretched(pixels)
+        n = len(self.radii)
+        colours = bright[:, 1:, :n] - bright[:, :-1, :n]
+        if present is not None:
+            colours = colours * (present[:, 1:] * present[:, :-1])[..., None]
+        # Brightness spans several units of the asinh and colours a fraction of one: weighed to be of the same size.
+        return self.read(torch.cat((0.5 * bright.flatten(1), 1.5 * colours.flatten(1)), 1))
 
 
 def _circle(shape, radius, subsampling=10):

@@ -92,10 +92,10 @@ class ClusterModule(nn.Module):
         half = pixels.is_cuda if self.half_precision is None else self.half_precision
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=half):
             seen = [self.encoder(stretched).float()]
+        present = known.flatten(2).any(-1).float() if self.conditions else None
         if self.photometry is not None:
-            seen.append(self.photometry(pixels))
+            seen.append(self.photometry(pixels, present))
         if self.conditions:
-            present = known.flatten(2).any(-1).float()
             if depth is None or self.scaling == "renormalized":  # the exposure and the noise together would tell the calibration
                 depth = torch.zeros_like(present)
             error = torch.zeros_like(present[:, 0]) if zero_point_error is None else zero_point_error
