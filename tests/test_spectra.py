@@ -113,6 +113,20 @@ def test_cool_giants_are_those_of_the_magnitudes(atlas):
     assert ratio[0] < 0.5 * ratio[1]  # titanium oxide
 
 
+def test_cool_stars_go_from_giants_to_dwarfs(atlas):
+    """Giants up to log g = 3, blackbodies from 4.5 on, and in the middle the mean of their logarithms."""
+    library = SpectralLibrary(atlas)
+    library(4000 * u.K, 4.0, 0.0)  # which reads its wavelengths
+    library.gravities = np.array([0.0, 3.0, 3.75, 4.5, 5.0])
+    giant, last_giant, middle, first_dwarf, dwarf = library._cooler(np.log10(3000), np.log10(3500))
+    np.testing.assert_array_equal(giant, last_giant)
+    np.testing.assert_array_equal(first_dwarf, dwarf)
+    np.testing.assert_allclose(dwarf, np.log(planck(3000) * 3500**4 / (planck(3500) * 3000**4)), atol=2e-3)
+    np.testing.assert_allclose(middle, (giant + dwarf) / 2, rtol=1e-12)
+    at = np.argmin(abs(WAVE - 5300))
+    assert giant[at] < dwarf[at] - 0.5  # titanium oxide
+
+
 def test_population_is_the_sum_of_its_stars(atlas):
     library = SpectralLibrary(atlas)
     teff, log_g, luminosity = np.array([4000.0, 9000.0, 15000.0]), np.array([2.2, 3.0, 4.0]), np.array([-1.0, 1.0, 3.0])

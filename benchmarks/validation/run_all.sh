@@ -11,7 +11,7 @@ if [ -n "$1" ]; then
     $PYTHON "$here/../../examples/real_hst_stamps.py" --data "$1" --out "$here/../results"
     rm "$here/../results/real_hst_stamps.png"
 fi
-for script in recovery calibration_bins morphology degeneracy classical_peer flux_errors classes; do
+for script in recovery calibration_bins morphology degeneracy classical_peer flux_errors missing_bands classes; do
     $PYTHON "$here/$script.py" --model "$MODEL" $OPTIONS
 done
 $PYTHON "$here/sensitivity.py" --model "$MODEL" $OPTIONS ${1:+--data "$1"}
