@@ -25,7 +25,7 @@ CALIBRATION_SAMPLES = 20_000
 # From which p_cluster on a source is taken for a cluster; docs/survey.rst has the completeness and purity of that.
 P_CLUSTER = 0.95
 # Messages that name an argument of Python, which a command does not have.
-_PYTHON = re.compile(r"\b(instrument|unit|exposure|zero_points|passbands|gain|pixel_scale)=")
+_PYTHON = re.compile(r"\b(instrument|unit|exposure|zero_points|passbands|gain|pixel_scale|psf|extinction_law)=")
 STATUS = "exit status:  0 done; 1 an error, told in one line; 2 words that are not understood; 130 stopped by Ctrl-C"
 
 
@@ -437,7 +437,8 @@ def _fresh_calibration(net, samples, seed, device, psf, background, mocks):
     fields, clusters = np.random.SeedSequence([seed, CALIBRATION]).spawn(2)
     if background is None:
         n_fields = min(max(16, samples // 5000), 64)  # drawing one takes a second or more
-        background = BackgroundFields.discs(instrument, n_fields=n_fields, rng=fields, distance=distance, psf=psf)
+        law = mocks.get("extinction_law", "F99")
+        background = BackgroundFields.discs(instrument, n_fields=n_fields, rng=fields, distance=distance, psf=psf, extinction_law=law)
     settings = {"shape": contract["stamp_shape"]}
     varied = "negatives", "neighbour_fraction", "depth_scatter", "noise_correlation", "psf_scatter"
     settings |= {name: contract[name] for name in varied if name in contract}

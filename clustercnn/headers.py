@@ -11,8 +11,10 @@ from astropy.wcs.utils import proj_plane_pixel_area
 
 from .stellar import photometry
 
-__all__ = ["one_per_band", "read_header", "stated_exposure", "stated_zero_point"]
+__all__ = ["contradictions", "one_per_band", "read_header", "stated_exposure", "stated_zero_point"]
 
+DEPTH = 1.4  # ratio of exposures from which on a posterior is off
+_ZERO_POINT = 0.1  # magnitudes between the calibrations of different years
 _HDUS = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
 _ONE = (fits.Header, fits.HDUList, NDData, *_HDUS)
 # Camera -> INSTRUME and what DETECTOR, or the second word of PHOTMODE, begins with.
@@ -126,6 +128,41 @@ def stated_zero_point(item, band):
     if camera is None or not filters or "PHOTFLAM" not in header:
         return None
     return _zero_point(header, _passband(camera, filters, band), band)
+
+
+def contradictions(images, exposures, zero_points):
+    """
+    Where the headers of images state other exposures or zero points than those that are taken for granted.
+
+    Parameters
+    ----------
+    images : `~clustercnn.images.MultiBandImage`
+        With the headers as ``meta``; what they do not state cannot contradict.
+    exposures : dict
+        Band -> exposure in seconds.
+    zero_points : dict
+        Band -> Vega magnitude of 1 electron/s; compared where the pixels are electrons per second.
+
+    Returns
+    -------
+    found : list of str
+        One phrase for each exposure that is off by a factor of more than 1.4, zero point that is off by more than 0.1 mag, and header
+        of another band.
+    """
+    found = []
+    for band in images.bands:
+        time = stated_exposure(images[band].meta)
+        if band in exposures and time is not None and not 1 / DEPTH < time / exposures[band] < DEPTH:
+            found.append(f"EXPTIME of {band} is {time:g} s, not {exposures[band]:g} s")
+        if band in zero_points and images[band].unit.is_equivalent(u.electron / u.s):
+            try:
+                stated = stated_zero_point(images[band], band)
+            except ValueError as error:
+                found.append(str(error))
+            else:
+                if stated is not None and not abs(stated.value - zero_points[band]) <= _ZERO_POINT:
+                    found.append(f"PHOTFLAM of {band} makes a zero point of {stated.value:.2f} mag, not {zero_points[band]:.2f} mag")
+    return found
 
 
 def _keywords(item):

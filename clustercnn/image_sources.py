@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
-from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
+from astropy.nddata import CCDData, Cutout2D, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
 from astropy.wcs import WCS, FITSFixedWarning
 
 __all__ = ["as_ccd", "band_of_file", "open_fits"]
@@ -51,6 +51,8 @@ def as_ccd(image, band, unit, wcs):
         image = NDData(image.value, unit=image.unit)
     elif isinstance(image, np.ma.MaskedArray):
         image = NDData(image.data, mask=image.mask)
+    elif isinstance(image, Cutout2D):
+        image = NDData(image.data, wcs=image.wcs)
     elif not isinstance(image, NDData):
         image = NDData(image if hasattr(image, "shape") else np.asarray(image))
     if len(image.data.shape) != 2 or min(image.data.shape) < 1:

@@ -45,8 +45,8 @@ class MultiBandImage(Mapping):
     ----------
     images : dict
         Band -> image, in the order of every band axis. An image is an `~astropy.nddata.NDData` or
-        `~astropy.nddata.CCDData`, a FITS path, HDU or HDUList, a `~astropy.units.Quantity`, a 2D array, or a tuple of
-        one of these and its WCS. Masks (True is bad) and uncertainties come along.
+        `~astropy.nddata.CCDData`, a FITS path, HDU or HDUList, a `~astropy.nddata.Cutout2D`, a
+        `~astropy.units.Quantity`, a 2D array, or a tuple of one of these and its WCS. Masks (True is bad) and uncertainties come along.
     unit : `~astropy.units.Unit` or str, optional
         Of the images that state none.
     wcs : WCS object, optional

@@ -84,7 +84,12 @@ def _on_image(sky, wcs):
         raise ValueError(
             "positions are sky coordinates, but the images have no WCS; give pixel positions, or wcs= when making the images"
         )
-    return np.stack([np.atleast_1d(_plain(axis)) for axis in wcs.world_to_pixel(sky)], axis=-1)
+    xy = np.stack([np.atleast_1d(_plain(axis)) for axis in wcs.world_to_pixel(sky)], axis=-1)
+    lost = ~np.isfinite(xy).all(axis=1) & np.isfinite(np.atleast_1d(sky.spherical.lon + sky.spherical.lat))
+    if lost.any():
+        i = int(lost.argmax())
+        raise ValueError(f"position {i} on the sky, {np.atleast_1d(sky)[i].to_string()}, is too far from the images to lie in their projection")
+    return xy
 
 
 def _of_table(table, wcs):

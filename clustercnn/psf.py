@@ -17,7 +17,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from .instruments import check_instrument
 from .parameters import as_quantity, positive_quantity
 
-__all__ = ["PSF", "as_psf", "builtin_psf", "fingerprint", "hst_psf"]
+__all__ = ["PSF", "as_psf", "builtin_psf", "check_psf_scale", "fingerprint", "hst_psf"]
 
 # An empirical kernel is noisy about zero in its wings; more negative light than this is a broken kernel.
 _NEGATIVE_LIGHT = 0.05
@@ -51,6 +51,8 @@ class PSF:
         the pixel is still to be applied).
     center : tuple of float, optional
         Where the source sits in ``data`` as ``(x, y)``, 0-indexed; default the middle, ``(n - 1) / 2``.
+    pixel_scale : `~astropy.units.Quantity`, optional
+        Of the native pixels, where it is known: instruments of other pixels then refuse the PSF.
 
     Attributes
     ----------
@@ -59,6 +61,7 @@ class PSF:
     oversampling : float
     pixel_integrated : bool
     center : tuple of float
+    pixel_scale : `~astropy.units.Quantity` or None
 
     Examples
     --------
@@ -68,7 +71,7 @@ class PSF:
     <PSF (5, 5), 4x oversampled, pixel_integrated=False>
     """
 
-    def __init__(self, data, oversampling, pixel_integrated, center=None):
+    def __init__(self, data, oversampling, pixel_integrated, center=None, pixel_scale=None):
         # float64 also makes big-endian data native
         data = np.array(data, dtype=np.float64)
         if data.ndim != 2 or min(data.shape) < 1:
@@ -92,6 +95,7 @@ class PSF:
         self.data.setflags(write=False)
         self.oversampling = oversampling
         self.pixel_integrated = bool(pixel_integrated)
+        self.pixel_scale = None if pixel_scale is None else as_quantity(pixel_scale, u.arcsec / u.pix, "pixel_scale")
         middle = (data.shape[1] - 1) / 2, (data.shape[0] - 1) / 2
         if center is None:
             self.center = middle
@@ -198,8 +202,10 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
         result of `~photutils.psf.EPSFBuilder`; or any 2D `~astropy.modeling.Fittable2DModel`, which is sampled. Its sum does
         not matter: the PSF sums to 1 over the kernel.
     oversampling : int or float, optional
-        Values of the kernel per native pixel and axis. Default: what a photutils model or the keyword OVERSAMP of a FITS
-        header (STPSF) states, else 4.
+        Values of the kernel per pixel of your images and axis: for a mosaic drizzled to other pixels than the detector's that is
+        the oversampling of the kernel times the new over the native pixel scale. Default: what a photutils model or the keyword
+        OVERSAMP of a FITS header (STPSF) states, else 4. Where a header tells how far apart the values are (PIXELSCL of STPSF,
+        PIXSCALE of Tiny Tim, in arcsec), instruments of other pixels refuse the PSF.
     pixel_integrated : bool, optional
         Whether the response of the native pixel is already in the kernel. Default: True for the photutils image models,
         which are effective PSFs, and those named ``...PRF``; else False. (For values averaged over the fine grid's cells that
@@ -237,6 +243,7 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
             if value is not None and np.any(np.asarray(value) != getattr(kernel, name)):
                 raise ValueError(f"{name} must be what the PSF states, {getattr(kernel, name)}, not {value}")
         return kernel
+    pixel_scale = None
     kernel = getattr(kernel, "epsf", kernel)  # what photutils' EPSFBuilder returns
     if isinstance(kernel, Fittable2DModel):
         if center is not None:
@@ -247,7 +254,10 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
     elif isinstance(kernel, fits.HDUList):
         kernel = _first_image(kernel)
     if isinstance(kernel, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
-        oversampling = kernel.header.get("OVERSAMP") if oversampling is None else oversampling
+        oversampling = kernel.header.get("OVERSAMP", 4) if oversampling is None else oversampling
+        step = kernel.header.get("PIXELSCL", kernel.header.get("PIXSCALE"))
+        if isinstance(step, (int, float)) and step > 0:
+            pixel_scale = oversampling * step * u.arcsec / u.pix
         kernel = kernel.data
     elif isinstance(kernel, NDData):
         kernel = np.ma.array(kernel.data, mask=False if kernel.mask is None else kernel.mask)
@@ -259,7 +269,28 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
         raise TypeError(
             f"cannot make a PSF of a {type(kernel).__name__}: give a 2D array, a FITS image, or a photutils or astropy model"
         ) from None
-    return PSF(kernel, 4 if oversampling is None else oversampling, bool(pixel_integrated), center)
+    return PSF(kernel, 4 if oversampling is None else oversampling, bool(pixel_integrated), center, pixel_scale)
+
+
+def check_psf_scale(psf, pixel_scale, band):
+    """
+    Raise a ValueError where a PSF is known to be sampled for pixels of another scale.
+
+    Parameters
+    ----------
+    psf : `PSF`
+        Passes if its ``pixel_scale`` is None.
+    pixel_scale : `~astropy.units.Quantity`
+        Of the images.
+    band : str
+        Whose PSF it is, for the message.
+    """
+    if psf.pixel_scale is not None and not abs(psf.pixel_scale / pixel_scale - 1) <= 0.02:
+        right = psf.oversampling * (pixel_scale / psf.pixel_scale).to_value(u.dimensionless_unscaled)
+        raise ValueError(
+            f"the PSF of {band} has {psf.oversampling:g} values per pixel of {psf.pixel_scale:.4g}, but the pixels of the images are "
+            f"{pixel_scale:.4g}: give as_psf oversampling={right:.4g} or, if the header of its file is wrong, the bare array"
+        )
 
 
 def fingerprint(psf):
@@ -454,7 +485,7 @@ def _gaussian_kernel(weights, scale, oversampling, radius):
         halo = np.outer(wave, wave) * taper
         kernel += weight * halo
     kernel += halo * ((1 - kernel.sum()) / halo.sum())
-    return PSF(kernel, oversampling, False, (half, half))
+    return PSF(kernel, oversampling, False, (half, half), scale * u.arcsec / u.pix)
 
 
 def builtin_psf(instrument):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clustercnn.images import MultiBandImage
 from clustercnn.instruments import Instrument
+from clustercnn.psf import builtin_psf
 
 __all__ = ["run_template"]
 
@@ -24,7 +25,7 @@ seed = 1
 [instrument]
 {instrument}
 
-[psf]  # without entries: the built-in model of HST/WFC3/UVIS
+[psf]  # {psf_note}
 {psf}
 # oversampling = 4             # values of the PSF per pixel
 # pixel_integrated = false     # true where the response of the pixel is in it, as in photutils' effective PSFs
@@ -119,12 +120,23 @@ def run_template(path, images=None, distance=None):
         stem=path.stem,
         images=_images(images, bands, path.parent),
         instrument="\n".join([distance, *_instrument(images, bands, stated, complaint)]),
+        psf_note=_psf_note(stated),
         psf="\n".join(f'# {_key(band)} = "psf_{band.lower()}.fits"' for band in bands),
         mocks=MOSAIC if images else DISC,
         network=FINE_TUNING if fine_tuning else FROM_SCRATCH,
         training=_training(300_000, 2.5e-4) if fine_tuning else _training(3_000_000, 2.5e-3),
     )
     return text, complaint
+
+
+def _psf_note(stated):
+    """Whether the instrument of the headers has a built-in PSF."""
+    try:
+        if stated is not None:
+            builtin_psf(stated)
+    except ValueError:
+        return "this camera has no built-in model: give one for each band"
+    return "without entries: the built-in model of HST/WFC3/UVIS"
 
 
 def _images(images, bands, folder):

@@ -7,18 +7,16 @@ import numpy as np
 from astropy import units as u
 from astropy.utils.exceptions import AstropyUserWarning
 
-from .headers import stated_exposure, stated_zero_point
-from .instruments import check_instrument
+from .headers import DEPTH, contradictions
+from .instruments import Instrument, check_instrument
 from .parameters import as_quantity
-from .psf import PSF
+from .psf import PSF, check_psf_scale
 from .psf_powers import NODES, OWN_POWER, psf_powers
 
-__all__ = ["depth_covered", "log_depth", "log_psf_powers", "psf_covered", "read_stamps", "stamp_shape"]
+__all__ = ["depth_covered", "log_depth", "log_psf_powers", "psf_covered", "read_stamps", "stamp_shape", "warn_of_headers"]
 
 _CLOSE = 0.02  # relative difference of pixel scales that does no harm
-_DEPTH = 1.4  # ratio of exposures from which on a posterior is off
 _PSF = 0.15  # natural logarithm of the power of a PSF from which on sizes and masses are off
-_ZERO_POINT = 0.1  # magnitudes between the calibrations of different years
 
 
 def read_stamps(
@@ -73,7 +71,8 @@ def read_stamps(
     Warns
     -----
     `~astropy.utils.exceptions.AstropyUserWarning`
-        If exposures of the instrument differ by a factor of more than 1.4 from all that the contract covers (``depth_scatter``).
+        If exposures of the instrument differ by a factor of more than 1.4 from all that the contract covers (``depth_scatter``), or the headers
+        of images contradict the preset that is the instrument or, without an instrument, the contract.
 
     Examples
     --------
@@ -125,14 +124,22 @@ def read_stamps(
             images = images.filled(np.nan)
 
         def cut(start, stop):
-            return images[start:stop].to_value(own)
+            stamps = np.array(images[start:stop].to_value(own))
+            if nan == "mask" and stamps.dtype.kind == "f":  # as in cutouts: a band that is 0 throughout has not been exposed
+                stamps[((stamps == 0) | np.isnan(stamps)).all(axis=(2, 3))] = np.nan
+            return stamps
 
     if instrument is not None:
         _check_instrument(instrument, contract, np.array(bands)[there].tolist(), user)
         if known is None and pixel_scale is None:
             known = instrument.pixel_scale
+        if positions is not None:
+            warn_of_headers(images, instrument, stacklevel=4)
     elif positions is not None:
-        _check_headers(images, contract, unit is not None, user)
+        zero_points = contract.get("zero_points") or {} if unit is not None else {}
+        if odd := contradictions(images, contract.get("exposure", {}), zero_points):
+            warnings.warn(f"the headers are not what the {user} takes for granted ({'; '.join(odd)}): tell it what took the images with "
+                          "instrument=", AstropyUserWarning, stacklevel=3)
     for scale in (pixel_scale, known):
         if scale is not None:
             _check_pixel_scale(scale, contract.get("pixel_scale"), user)
@@ -145,6 +152,41 @@ def read_stamps(
             yield np.array(cut(start, start + batch_size) * factor, dtype=np.float32, order="C")
 
     return n, batches()
+
+
+def warn_of_headers(images, instrument, stacklevel=3):
+    """
+    Warn where the headers of images contradict a preset with exposures, "HST/WFC3/UVIS/M83"; who gives an instrument of their own knows better.
+
+    Parameters
+    ----------
+    images : `~clustercnn.images.MultiBandImage`
+        With the headers as ``meta``.
+    instrument : `~clustercnn.instruments.Instrument`
+        With the bands of the images.
+    stacklevel : int
+        Of whose line the warning tells.
+
+    Warns
+    -----
+    `~astropy.utils.exceptions.AstropyUserWarning`
+        If an exposure is off by a factor of more than 1.4 or a zero point by more than 0.1 mag.
+    """
+    if not _is_preset(instrument):
+        return
+    bands = [band for band in images.bands if band in instrument.bands]
+    exposures = {band: instrument.exposure(band).to_value(u.s) for band in bands}
+    zero_points = {band: instrument.zero_point(band).to_value(u.mag) for band in bands}
+    if odd := contradictions(images, exposures, zero_points):
+        warnings.warn(f"the headers contradict the instrument {instrument.name} ({'; '.join(odd)}): Instrument.from_header makes one of the "
+                      "headers", AstropyUserWarning, stacklevel=stacklevel)
+
+
+def _is_preset(instrument):
+    try:
+        return instrument == Instrument.from_name(instrument.name)
+    except (TypeError, ValueError):  # of cameras, whose exposure users give, or of no preset at all
+        return False
 
 
 def stamp_shape(shape):
@@ -195,7 +237,7 @@ def depth_covered(contract):
     >>> depth_covered({})
     1.4
     """
-    return max(_DEPTH, 10 ** contract.get("depth_scatter", 0.0))
+    return max(DEPTH, 10 ** contract.get("depth_scatter", 0.0))
 
 
 def log_depth(instrument, contract):
@@ -278,7 +320,7 @@ def log_psf_powers(psf, contract, user="network"):
     TypeError
         If ``psf`` is no dict of PSFs.
     ValueError
-        If no band of ``psf`` is one of the contract's, or the contract knows no PSF.
+        If no band of ``psf`` is one of the contract's, the contract knows no PSF, or a PSF is known to be sampled for pixels of another scale.
 
     Warns
     -----
@@ -305,6 +347,8 @@ def log_psf_powers(psf, contract, user="network"):
     powers = np.zeros((len(bands), len(NODES)))
     for i, band in enumerate(bands):
         if band in psf:
+            if contract.get("pixel_scale"):
+                check_psf_scale(psf[band], contract["pixel_scale"] * u.arcsec / u.pix, band)
             powers[i] = psf_powers(psf[band], transfers[band])
     if np.abs(powers).max() > psf_covered(contract):
         i = int(np.abs(powers).max(axis=1).argmax())
@@ -336,26 +380,6 @@ def _check_instrument(instrument, contract, bands, user):
                 AstropyUserWarning,
                 stacklevel=4,
             )
-
-
-def _check_headers(images, contract, calibrated, user):
-    """Warn where the headers of images state other exposures or zero points than the contract: nobody has told the instrument."""
-    exposures, zero_points, odd = contract.get("exposure", {}), contract.get("zero_points") or {}, []
-    for band in images.bands:
-        time = stated_exposure(images[band].meta)
-        if band in exposures and time is not None and not 1 / _DEPTH < time / exposures[band] < _DEPTH:
-            odd.append(f"EXPTIME of {band} is {time:g} s, not {exposures[band]:g} s")
-        if calibrated and band in zero_points and images[band].unit.is_equivalent(u.electron / u.s):
-            try:
-                stated = stated_zero_point(images[band], band)
-            except ValueError as error:
-                odd.append(str(error))
-            else:
-                if stated is not None and not abs(stated.value - zero_points[band]) <= _ZERO_POINT:
-                    odd.append(f"PHOTFLAM of {band} makes a zero point of {stated.value:.2f} mag, not {zero_points[band]:.2f} mag")
-    if odd:
-        warnings.warn(f"the headers are not what the {user} takes for granted ({'; '.join(odd)}): tell it what took the images with "
-                      "instrument=", AstropyUserWarning, stacklevel=4)
 
 
 def _check_pixel_scale(scale, expected, user):

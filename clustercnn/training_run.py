@@ -14,7 +14,7 @@ from clustercnn.images import MultiBandImage
 from clustercnn.instruments import Instrument
 from clustercnn.network import ClusterNet
 from clustercnn.parameters import positive_quantity
-from clustercnn.psf import as_psf
+from clustercnn.psf import as_psf, builtin_psf
 from clustercnn.simulation import MockStream, MosaicBackground
 
 __all__ = ["Observation", "TrainingRun", "read_mosaic"]
@@ -42,6 +42,7 @@ ENTRIES = {
         "depth_scatter": float,
         "noise_correlation": float,
         "psf_scatter": float,
+        "extinction_law": str,
     },
     "network": {"start": str, "encoder": str, "head": str, "photometry": bool, "scaling": str, "conditions": bool},
     "training": {
@@ -177,6 +178,9 @@ class TrainingRun:
         seed = tables["seed"] if seed is None else seed
         with _blame(path, "network"):
             net, start = _network(tables["network"], observation.instrument, folder, seed)
+        if observation.psf is None:
+            with _blame(path, "psf"):
+                builtin_psf(observation.instrument)  # an error if there is none
         background = read_mosaic(path) if background is None else background
         with _blame(path, "mocks"):
             stream = MockStream(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from astropy import units as u
+from astropy.utils.exceptions import AstropyUserWarning
 
 from clustercnn.instruments import Instrument
 from clustercnn.psf import as_psf
@@ -196,6 +197,8 @@ def test_an_instrument_without_sky_and_read_noise():
     silent = Instrument("silent", ("F438W",), pixel_scale=M83.pixel_scale, exposure=1000 * u.s)
     disc = GalaxyDisc(silent, 22 * BRIGHTNESS, distance=DISTANCE, psf={"F438W": PSF["F438W"]})
     assert 0 < len(disc.stars((40, 40), 1)) < 0.2 * 104**2
+    with pytest.warns(AstropyUserWarning, match="^silent has neither sky nor read noise in F438W, .*give the instrument read_noise= or sky="):
+        disc.observe((40, 40), 1)
 
 
 def test_distance_has_a_unit():

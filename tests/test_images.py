@@ -8,7 +8,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.nddata import CCDData, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
+from astropy.nddata import CCDData, Cutout2D, InverseVariance, NDData, StdDevUncertainty, VarianceUncertainty
 from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.utils.masked import Masked
@@ -72,6 +72,7 @@ def test_every_accepted_input_gives_the_same_pixels(data, hst_file):
         "CCDData and wcs": (CCDData(data, unit=RATE), wcs),
         "HDU": hdu,
         "HDUList": fits.HDUList([fits.PrimaryHDU(), hdu]),
+        "Cutout2D": Cutout2D(data, ((data.shape[1] - 1) / 2, (data.shape[0] - 1) / 2), data.shape, wcs=wcs),
         "path": hst_file,
         "path as text": str(hst_file),
         "dask": dask_array.from_array(data, chunks=16),
@@ -236,6 +237,12 @@ def test_masked_sky_positions():
     degrees = Masked([204.25, 204.25], mask=[False, True]) * u.deg
     with pytest.raises(ValueError, match="not masked; position 1"):
         pixel_positions(SkyCoord(degrees, degrees - 234 * u.deg), make_wcs())
+
+
+def test_places_beyond_the_projection():
+    """A gnomonic image ends 90 degrees from its centre: the coordinate is finite, its pixel is not."""
+    with pytest.raises(ValueError, match="position 1 on the sky, 24.25 60, is too far from the images to lie in their projection"):
+        pixel_positions(SkyCoord([204.25, 24.25] * u.deg, [-29.87, 60] * u.deg), make_wcs())
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,13 @@ def test_mask_wcs_and_header_come_along():
     assert np.all(np.isnan(pixels[:, mask])) and np.isnan(pixels[1, 7, 8]) and np.isfinite(pixels[0, 7, 8])
 
 
+def test_headers_that_contradict_the_instrument():
+    images = make_images()
+    images["F438W"].meta["EXPTIME"] = 600.0
+    with pytest.warns(AstropyUserWarning, match="EXPTIME of F438W is 600 s, not 1880 s"):
+        ClusterInjector(images, instrument=M83)
+
+
 def test_sky_positions():
     images = make_images(wcs=make_wcs())
     sky = make_wcs().pixel_to_world([30.3, 70.1], [80.9, 25.5])

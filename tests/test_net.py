@@ -311,7 +311,7 @@ def test_m83_takes_the_psf_into_account():
     """Clusters through PSFs of four fifths of the width are taken for less massive ones than they are, unless the network is told."""
     m83 = Instrument.from_name("HST/WFC3/UVIS/M83")
     net, n = ClusterNet.from_pretrained("m83"), 384
-    psf = {band: hst_psf(band, pixel_scale=0.05 * u.arcsec / u.pix) for band in net.bands}
+    psf = {band: as_psf(hst_psf(band, pixel_scale=0.05 * u.arcsec / u.pix).data) for band in net.bands}
     fields = BackgroundFields.discs(m83, n_fields=3, field_shape=(256, 256), rng=5, distance=4.5 * u.Mpc, psf=psf)
     batch = MockStream(net.space, m83, psf=psf, background=fields, rng=6, distance=4.5 * u.Mpc, positive_fraction=1.0).batch(0, n)
     seen = (batch["visibility"] > 20).numpy()
@@ -603,6 +603,29 @@ def test_exposures_in_the_headers_are_read(informed):
         images[band].meta["EXPTIME"] = "120" if band == "F336W" else 500.0
     with pytest.warns(AstropyUserWarning, match="the network .*EXPTIME of F438W is 500 s, not 100 s; .*F814W is 500 s.*instrument="):
         informed.predict(images, POSITIONS, draws=20)
+
+
+def test_headers_are_held_against_the_instrument():
+    net, m83 = ClusterNet.from_pretrained("m83"), Instrument.from_name("HST/WFC3/UVIS/M83")
+    images = mosaic()
+    for band in BANDS:
+        images[band].meta["EXPTIME"] = m83.exposure(band).value
+    net.predict(images, POSITIONS, draws=2, nan="mask", instrument=m83)
+    images["F814W"].meta["EXPTIME"] = 600.0
+    with pytest.warns(AstropyUserWarning, match=r"contradict .* HST/WFC3/UVIS/M83 \(EXPTIME of F814W is 600 s, not 1203 s\): .*from_header"):
+        net.predict(images, POSITIONS, draws=2, nan="mask", instrument=m83)
+    given = Instrument.from_dict(m83.to_dict() | {"exposure": m83.to_dict()["exposure"] | {"F438W": 1881.0}})
+    net.predict(images, POSITIONS, draws=2, nan="mask", instrument=given)  # comes before the headers
+
+
+def test_bands_of_zeros_are_missing(informed, stamps):
+    zeros, lost = stamps[:3].copy(), stamps[:3].copy()
+    zeros[:, 1], lost[:, 1] = 0, np.nan
+    expected = informed.predict(lost, draws=20, nan="mask")
+    found = informed.predict(zeros, draws=20, nan="mask")
+    np.testing.assert_array_equal(found.draws, expected.draws)
+    np.testing.assert_array_equal(found.flags, expected.flags)
+    assert np.all(zeros[:, 1] == 0)  # the caller's array is left alone
 
 
 def test_zero_points_and_filters_in_the_headers_are_read(informed):

@@ -115,7 +115,7 @@ def test_zero_points_and_units(stream, peer):
 @pytest.mark.parametrize("how", ["stamps", "masked", "edge"])
 def test_bad_pixels_are_refused(peer, how):
     """Rather than taken for zeros."""
-    stamps = np.zeros((3, 3, 64, 64))
+    stamps = np.ones((3, 3, 64, 64))
     images, positions = stamps * UNIT, None
     if how == "stamps":
         images[2] = np.nan

@@ -23,6 +23,9 @@ from photutils.psf import CircularGaussianPRF, EPSFBuilder, GaussianPSF, Gridded
 import clustercnn.psf
 from clustercnn.instruments import Instrument
 from clustercnn.psf import PSF, as_psf, builtin_psf, hst_psf
+from clustercnn.psf_powers import radial_transfer
+from clustercnn.simulation.render import band_psfs
+from clustercnn.stamps import log_psf_powers
 
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
 
@@ -246,6 +249,26 @@ def test_fits_headers_may_state_the_oversampling():
     assert as_psf(hdu).oversampling == 3
     assert as_psf(fits.HDUList([hdu])).oversampling == 3
     assert as_psf(hdu, oversampling=2).oversampling == 2
+
+
+@pytest.mark.parametrize(("keyword", "oversampling"), [("PIXELSCL", None), ("PIXSCALE", 4)])
+def test_steps_that_a_header_tells_are_held_against_the_pixels(keyword, oversampling):
+    """A PSF made for the pixels of the detector, 0.031 arcsec, and images drizzled to 0.02."""
+    hdu = fits.PrimaryHDU(gaussian_kernel(1.2), fits.Header({"OVERSAMP": 4, keyword: 0.031 / 4}))
+    native, mosaic = (
+        Instrument.from_name("JWST/NIRCam/SW", bands=("F200W",), exposure=1000 * u.s, pixel_scale=scale * u.arcsec / u.pix)
+        for scale in (0.0311, 0.02)
+    )
+    psf = {"F200W": as_psf(hdu, oversampling=oversampling)}
+    assert band_psfs(psf, native) == psf
+    with pytest.raises(ValueError, match="PSF of F200W has 4 values per pixel of 0.031 .*images are 0.02 .*give as_psf oversampling=2.581"):
+        band_psfs(psf, mosaic)
+    band_psfs({"F200W": as_psf(hdu, oversampling=2.581)}, mosaic)
+    contract = {"bands": ["F200W"], "pixel_scale": 0.02, "psf_transfer": {"F200W": radial_transfer(psf["F200W"])}}
+    with pytest.raises(ValueError, match="PSF of F200W has 4 values"):
+        log_psf_powers(psf, contract)
+    hdu.header[keyword] = "unknown"
+    assert as_psf(hdu).pixel_scale is None
 
 
 def test_astropy_models_are_sampled():

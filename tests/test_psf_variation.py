@@ -107,6 +107,7 @@ def test_half_of_the_stamps_are_varied():
     np.testing.assert_allclose(stream.contract["psf_transfer"]["F438W"], radial_transfer(stream.psf["F438W"]), atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*has neither sky nor read noise")
 def test_the_field_behind_is_varied_too():
     """Smooth light stays what it is; stars become sharper where the power is below 1, and keep their light."""
     deep = type(M83)(M83.name, M83.bands, pixel_scale=M83.pixel_scale, exposure=1e8 * u.s, zero_points={b: M83.zero_point(b) for b in M83.bands})

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 from astropy import units as u
+from astropy.modeling.models import Gaussian2D
+from astropy.utils.exceptions import AstropyUserWarning
 from scipy import stats
 from small_stream import FIELD, M83, PSF, SPACE, dark, make_stream
 
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import Parameter, ParameterSpace
 from clustercnn.profiles import get_profile
-from clustercnn.simulation import NEGATIVES, BackgroundFields, Detector, MosaicBackground
+from clustercnn.psf import as_psf
+from clustercnn.simulation import NEGATIVES, BackgroundFields, Detector, GalaxyDisc, MosaicBackground
 from clustercnn.simulation.background import star_rates
 from clustercnn.simulation.population import StarTables
 from clustercnn.simulation.scenes import GAMMAS, ClusterScenes
@@ -405,8 +408,41 @@ def test_default_background_is_a_pool_of_discs(monkeypatch):
     for seed in (1, 1, 2):
         make_stream(seed, background=None, distance=3 * u.Mpc)
     (instrument, state, settings), again, other = asked
-    assert instrument == M83 and settings == {"distance": 3 * u.Mpc, "psf": PSF}
+    assert instrument == M83 and settings == {"distance": 3 * u.Mpc, "psf": PSF, "extinction_law": "F99"}
     assert state == again[1] != other[1]
+
+
+def test_noise_must_come_from_somewhere():
+    """As instruments without sky and read noise do not make it; a mosaic behind has its own."""
+    sky = {"F336W": 1, "F438W": 0, "F814W": 0}
+    silent = Instrument("silent", M83.bands, pixel_scale=M83.pixel_scale, exposure=1000 * u.s,
+                        sky={band: rate * u.electron / u.s for band, rate in sky.items()})
+    with pytest.warns(AstropyUserWarning, match="^silent has neither sky nor read noise in F438W, F814W"):
+        make_stream(instrument=silent)
+
+
+def test_discs_must_be_of_the_same_galaxy():
+    discs = BackgroundFields.discs(M83, 1, (40, 50), rng=1, distance=15 * u.Mpc, psf=PSF)
+    make_stream(background=discs, distance=15 * u.Mpc)
+    with pytest.raises(ValueError, match="discs at 15 Mpc, but the clusters are at 4.5 Mpc"):
+        make_stream(background=discs)
+    coarse = Instrument.from_dict(M83.to_dict() | {"pixel_scale": 0.1})
+    with pytest.raises(ValueError, match="discs through <Instrument .*0.04 arcsec / pix>, but the stream is of <Instrument .*0.1 arcsec / pix>"):
+        make_stream(instrument=coarse, background=discs, distance=15 * u.Mpc)
+
+
+def test_dust_of_the_far_infrared():
+    """The Fitzpatrick law ends at 3.3 um; another one dims clusters and discs as it says."""
+    red = Instrument.from_name("JWST/NIRCam/LW", bands=("F277W", "F444W"), exposure=1000 * u.s, read_noise=10 * u.electron)
+    psf = {band: as_psf(Gaussian2D(x_stddev=1, y_stddev=1), radius=8) for band in red.bands}
+    with pytest.raises(ValueError, match="NIRCAM_F444W lies outside F99.*extinction_law='G23'"):
+        make_stream(instrument=red, psf=psf, background=None)
+    disc = GalaxyDisc(red, 22 * u.mag / u.arcsec**2, a_v=0.5 * u.mag, distance=4.5 * u.Mpc, psf=psf, extinction_law="G23")
+    background = BackgroundFields([disc.rates((40, 50), np.random.default_rng(1))])
+    stream = make_stream(instrument=red, psf=psf, background=background, extinction_law="G23")
+    assert stream.contract["population"]["extinction_law"] == "G23" and "extinction_law" not in make_stream().contract["population"]
+    np.testing.assert_allclose(stream._clusters.extinction, band_extinction(red.passbands, law="G23"))
+    assert torch.isfinite(stream.batch(0, 4)["pixels"]).all()
 
 
 def test_distance_dims():

@@ -17,6 +17,7 @@ from clustercnn.instruments import Instrument
 from clustercnn.network import ClusterNet
 from clustercnn.run_template import run_template
 from clustercnn.simulation import BackgroundFields, MosaicBackground
+from clustercnn.stellar.photometry import pivot_wavelength
 from clustercnn.training_run import Observation, TrainingRun
 
 EMPTY = BackgroundFields([np.zeros((3, 80, 80))])
@@ -199,6 +200,20 @@ def test_template_with_images(folder):
     assert_same(said, run.stream.instrument)
     everything = tomllib.loads(uncommented(text))
     assert everything["psf"]["oversampling"] == 4 and everything["mocks"]["avoid"] == "known.ecsv"
+
+
+def test_template_of_a_camera_without_a_psf(folder):
+    """The template says so, and training without one blames the table that lacks it."""
+    paths, filters = images(folder), {"F336W": "F435W", "F438W": "F606W", "F814W": "F814W"}
+    assert "[psf]  # without entries: the built-in model" in run_template(folder / "run.toml", paths)[0]
+    for band, path in paths.items():
+        pivot = pivot_wavelength(f"ACS_WFC_{filters[band]}").value
+        with fits.open(path, mode="update") as hdus:
+            hdus[0].header.update(INSTRUME="ACS", DETECTOR="WFC", FILTER=filters[band], PHOTPLAM=pivot)
+    text, complaint = run_template(folder / "run.toml", {filters[band]: path for band, path in paths.items()}, 7.2 * u.Mpc)
+    assert complaint is None and "[psf]  # this camera has no built-in model: give one for each band" in text
+    with pytest.raises(ValueError, match=r"\[psf\] of .*no built-in PSF for F435W, F606W, F814W"):
+        read(folder, text)
 
 
 def test_template_asks_for_what_it_cannot_know(folder):

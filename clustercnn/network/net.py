@@ -361,7 +361,8 @@ class ClusterNet:
         Parameters
         ----------
         name : {'m83', 'm83-renormalized', 'm83-paper'}
-            Calibrated fluxes in electron/s; pixels of any scale; or the network of Bialopetravicius & Narbutis (2020), calibrated fluxes too.
+            For calibrated images in electron/s; for images in any unit and calibration; or the network of Bialopetravicius & Narbutis (2020),
+            for calibrated images too. All of them are for pixels of 0.04 arcsec.
         """
         folder = resources.files("clustercnn.network") / "weights"
         names = sorted(
@@ -413,11 +414,11 @@ class ClusterNet:
         rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
             Source of randomness of the draws.
         nan : {'raise', 'mask'}
-            What to do with pixels that are NaN (or masked, or off the image), and with bands that the images lack: complain, or
-            set a flag. A network with ``conditions`` knows which pixels and bands are missing, and its posteriors are the wider
-            for it. For another one pixels are filled with the median of stamp and band, no band may be missing, and a source with a
-            hole within 4 pixels of its centre gets no answer. A source of which nothing is known gets none either: its posterior is
-            the prior, ``p_cluster`` 0.5, ``visibility`` NaN, and its flag says so.
+            What to do with pixels that are NaN (or masked, or off the image), with bands that the images lack and those that are 0 all over
+            a stamp: complain of the former two, or set a flag. A network with ``conditions`` knows which pixels and bands are missing,
+            and its posteriors are the wider for it. For another one pixels are filled with the median of stamp and band, no band may be
+            missing, and a source with a hole within 4 pixels of its centre gets no answer. A source of which nothing is known gets none
+            either: its posterior is the prior, ``p_cluster`` 0.5, ``visibility`` NaN, and its flag says so.
         instrument : `~clustercnn.instruments.Instrument`, optional
             What the data were taken with. Needed for images in electron, adu or flux densities; and where its zero points
             differ from the network's, the pixels are brought to the latter. Passbands and pixel scale must be the network's. A

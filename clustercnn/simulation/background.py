@@ -8,10 +8,11 @@ import torch
 from astropy import units as u
 from astropy.table import QTable
 from astropy.wcs import WCS
+from tqdm import tqdm
 
 from clustercnn.images import MultiBandImage
 from clustercnn.parameters import as_quantity, positive_quantity
-from clustercnn.simulation.noise import Detector
+from clustercnn.simulation.noise import Detector, warn_of_missing_noise
 from clustercnn.simulation.population import StarTables
 from clustercnn.simulation.render import Renderer, band_psfs
 from clustercnn.stellar.extinction import band_extinction
@@ -87,6 +88,8 @@ class GalaxyDisc:
         One per band; default: the built-in HST model.
     metallicity : float
         [M/H].
+    extinction_law : str or dust_extinction model
+        Curve of the dust, see `~clustercnn.stellar.get_law`.
 
     Examples
     --------
@@ -100,7 +103,8 @@ class GalaxyDisc:
     """
 
     def __init__(
-        self, instrument, surface_brightness, recent_star_formation=1.0, a_v=0.3 * u.mag, *, distance, psf=None, metallicity=0.0
+        self, instrument, surface_brightness, recent_star_formation=1.0, a_v=0.3 * u.mag, *, distance, psf=None, metallicity=0.0,
+        extinction_law="F99",
     ):
         self.instrument = instrument
         self.surface_brightness = as_quantity(surface_brightness, u.mag / u.arcsec**2, "surface_brightness")
@@ -109,6 +113,7 @@ class GalaxyDisc:
         self.distance = positive_quantity(distance, u.Mpc, "distance")
         self.psf = band_psfs(psf, instrument)
         self.metallicity = metallicity
+        self._extinction = band_extinction(instrument.passbands, law=extinction_law)
         if not 0 <= self.recent_star_formation < np.inf:
             raise ValueError(f"recent_star_formation must be 0 or more, such as 1.0, not {recent_star_formation}")
         if self.surface_brightness.ndim or not np.isfinite(self.surface_brightness):
@@ -117,7 +122,7 @@ class GalaxyDisc:
             raise ValueError(f"a_v must be one number, 0 mag or more, not {a_v}")
 
     @classmethod
-    def draw(cls, instrument, rng=None, *, distance, psf=None, metallicity=0.0):
+    def draw(cls, instrument, rng=None, *, distance, psf=None, metallicity=0.0, extinction_law="F99"):
         """
         A disc at random, from faint outskirts to the crowded inner disc.
 
@@ -132,6 +137,7 @@ class GalaxyDisc:
             distance=distance,
             psf=psf,
             metallicity=metallicity,
+            extinction_law=extinction_law,
         )
 
     def image(self, shape, rng=None):
@@ -156,6 +162,7 @@ class GalaxyDisc:
         """An image with photon, sky and read noise, and its uncertainty; see `image` for parameters and result."""
         rng = np.random.default_rng(rng)
         rates = self.rates(shape, rng)
+        warn_of_missing_noise(self.instrument)
         detector = Detector.from_instrument(self.instrument)
         return self._as_image(detector.expose(rates, rng), detector.variance(rates))
 
@@ -223,7 +230,6 @@ class GalaxyDisc:
         """Pixel coordinates and rates (n_stars, n_bands) of the drawn stars, and the rates (n_bands, ny, nx) of the others."""
         tables, mass, cuts = self._tables, *self._stars_drawn(shape)
         n_bands = len(self.instrument.bands)
-        extinction = band_extinction(self.instrument.passbands)
         maps, dust = self._maps(shape, rng)
         group = np.digitize(tables.log_ages, [7.5, 8.0])  # clumps, loosened clumps, smooth disc
         x, y, luminosity = [], [], []
@@ -244,8 +250,8 @@ class GalaxyDisc:
         smooth += self._nebular(mass, maps[0])
         x, y, luminosity = np.concatenate(x), np.concatenate(y), np.concatenate(luminosity)
         depth = dust[np.rint(y).astype(int), np.rint(x).astype(int)] * rng.random(len(x))
-        luminosity *= 10 ** (-0.4 * depth[:, None] * extinction)
-        optical_depth = 0.4 * np.log(10) * dust * extinction[:, None, None] + 1e-9
+        luminosity *= 10 ** (-0.4 * depth[:, None] * self._extinction)
+        optical_depth = 0.4 * np.log(10) * dust * self._extinction[:, None, None] + 1e-9
         smooth *= -np.expm1(-optical_depth) / optical_depth
         scale = star_rates(self.instrument, self.distance)
         return x, y, luminosity * scale, smooth * scale[:, None, None]
@@ -343,6 +349,8 @@ class BackgroundFields:
     ----------
     noisy : bool
         False: noise is still to be added. Those of `~clustercnn.simulation.MosaicBackground` hold it already.
+    instrument, distance
+        Of the discs that `discs` has drawn; None of other fields.
 
     Examples
     --------
@@ -354,6 +362,7 @@ class BackgroundFields:
     """
 
     noisy = False
+    instrument = distance = None
 
     def __init__(self, fields):
         self.fields = [np.asarray(field, dtype=np.float32) for field in fields]
@@ -372,14 +381,20 @@ class BackgroundFields:
         self._pools = {torch.device("cpu"): torch.from_numpy(pool)}
 
     @classmethod
-    def discs(cls, instrument, n_fields=64, field_shape=(768, 768), rng=None, *, distance, psf=None, metallicity=0.0):
-        """A pool of synthetic discs, each drawn by `GalaxyDisc.draw` with its own child of ``rng``."""
+    def discs(cls, instrument, n_fields=64, field_shape=(768, 768), rng=None, *, distance, psf=None, metallicity=0.0, extinction_law="F99"):
+        """
+        A pool of synthetic discs, each drawn by `GalaxyDisc.draw` with its own child of ``rng``.
+
+        A disc of the default size takes some seconds, a pool of the default number minutes, with a bar.
+        """
         generators = np.random.default_rng(rng).spawn(n_fields)
         fields = []
-        for generator in generators:
-            disc = GalaxyDisc.draw(instrument, generator, distance=distance, psf=psf, metallicity=metallicity)
+        for generator in tqdm(generators, unit="disc", desc="background", delay=5):
+            disc = GalaxyDisc.draw(instrument, generator, distance=distance, psf=psf, metallicity=metallicity, extinction_law=extinction_law)
             fields.append(disc.rates(field_shape, generator))
-        return cls(fields)
+        pool = cls(fields)
+        pool.instrument, pool.distance = instrument, disc.distance
+        return pool
 
     @property
     def n_bands(self):

@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """SyntheticCluster: parameters to a table of stars to images."""
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from astropy.table import QTable
 from clustercnn.images import MultiBandImage
 from clustercnn.parameters import as_quantity, positive_quantity
 from clustercnn.profiles import elliptical, get_profile
-from clustercnn.simulation.noise import Detector
+from clustercnn.simulation.noise import Detector, warn_of_missing_noise
 from clustercnn.simulation.render import MANY_STARS, Renderer, band_psfs
 from clustercnn.stellar.extinction import band_extinction, covered_range, get_law, integrated_extinction
 from clustercnn.stellar.imf import get_imf
@@ -22,6 +22,7 @@ from clustercnn.stellar.spectra import FLAM, SpectralLibrary, luminosity_density
 
 __all__ = ["SyntheticCluster"]
 
+_LARGEST_KEPT = 512**2  # pixels of the renderers that are kept
 _BANDS = ("F275W", "F336W", "F438W", "F555W", "F814W")
 
 
@@ -357,6 +358,7 @@ class SyntheticCluster:
             if np.shape(behind) != rate.shape:
                 raise ValueError(f"background must have the shape {rate.shape} of the image, not {np.shape(behind)}")
             rate += behind
+        warn_of_missing_noise(instrument)
         detector = Detector.from_instrument(instrument)
         image = detector.expose(rate, rng)
         return MultiBandImage.from_arrays(instrument.bands, image, u.electron / u.s, variance=detector.variance(rate))
@@ -373,9 +375,16 @@ class SyntheticCluster:
         flux = [
             10 ** (0.4 * (instrument.zero_point(band).value - self.star_magnitudes(instrument.passband(band)))) for band in instrument.bands
         ]
-        renderer = Renderer([psf[band] for band in instrument.bands], shape, many_stars=len(x) > MANY_STARS)
+        make = _kept_renderer if shape[0] * shape[1] <= _LARGEST_KEPT else Renderer
+        renderer = make(tuple(psf[band] for band in instrument.bands), tuple(shape), many_stars=len(x) > MANY_STARS)
         stamp = torch.zeros(len(x), dtype=torch.int64)
         return renderer(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(np.array(flux)), stamp, 1)[0].numpy()
+
+
+@lru_cache(maxsize=12)
+def _kept_renderer(psfs, shape, many_stars):
+    """To make one takes as long as to render with it."""
+    return Renderer(psfs, shape, many_stars=many_stars)
 
 
 def _not_negative(value, name):

@@ -26,6 +26,7 @@ from clustercnn.simulation.completeness import artificial_cluster_test
 from clustercnn.simulation.mosaic_background import check_pixel_scale
 from clustercnn.simulation.render import band_psfs
 from clustercnn.simulation.scenes import PARAMETERS
+from clustercnn.stamps import warn_of_headers
 from clustercnn.stellar.isochrones import IsochroneGrid
 
 __all__ = ["ClusterInjector", "InjectionResult"]
@@ -71,6 +72,11 @@ class ClusterInjector:
     ValueError
         If the images and the instrument have different bands or pixel scales.
 
+    Warns
+    -----
+    `~astropy.utils.exceptions.AstropyUserWarning`
+        If the headers of the images state other exposures or zero points than the instrument, where that is the preset of M83.
+
     Examples
     --------
     >>> import numpy as np
@@ -97,6 +103,7 @@ class ClusterInjector:
         if set(images.bands) != set(instrument.bands):
             raise ValueError(f"images must have the bands {instrument.bands} of the instrument, not {images.bands}")
         check_pixel_scale(images, instrument)
+        warn_of_headers(images, instrument)
         self.images = images
         self.instrument = instrument
         self.psf = band_psfs(psf, instrument) if psf is None else psf
@@ -263,7 +270,8 @@ class ClusterInjector:
         left, right, bottom, top = max(x0, 0), min(x0 + size, nx), max(y0, 0), min(y0 + size, ny)
         if left >= right or bottom >= top:
             return None
-        rate = cluster.rates(instrument, (size, size), psf, (x - x0, y - y0))
+        wide = -(-size // 32) * 32  # few different sizes: renderers are kept
+        rate = cluster.rates(instrument, (wide, wide), psf, (x - x0, y - y0))
         rate = np.maximum(rate[:, bottom - y0 : top - y0, left - x0 : right - x0].astype(float), 0.0)
         exposure = np.array([instrument.exposure(band).value for band in instrument.bands])[:, None, None]
         added, variance = rng.poisson(rate * exposure) / exposure, rate / exposure

@@ -1,15 +1,17 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """What the detector adds: photon noise of everything that shines, sky, read noise."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from astropy import units as u
+from astropy.utils.exceptions import AstropyUserWarning
 
 from clustercnn.simulation.random_numbers import RandomTensors
 
-__all__ = ["Detector", "add_noise", "correlate"]
+__all__ = ["Detector", "add_noise", "correlate", "warn_of_missing_noise"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,26 @@ class Detector:
         """Variance of `expose` at noiseless rates (electron/s)^2, same shape."""
         exposure, sky, read_variance = (a[:, None, None] for a in (self.exposure, self.sky, self.read_variance))
         return (np.maximum(rate + sky, 0.0) * exposure + read_variance) / exposure**2
+
+
+def warn_of_missing_noise(instrument):
+    """
+    Warn of bands of an instrument in which dark pixels would have no noise at all.
+
+    Parameters
+    ----------
+    instrument : `~clustercnn.instruments.Instrument`
+        Of the images to be made.
+
+    Warns
+    -----
+    `~astropy.utils.exceptions.AstropyUserWarning`
+        If a band has neither sky nor read noise, as presets have that leave them to the user.
+    """
+    silent = [band for band in instrument.bands if instrument.sky(band) == 0 and instrument.read_noise(band) == 0]
+    if silent:
+        warnings.warn(f"{instrument.name} has neither sky nor read noise in {', '.join(silent)}, so that dark pixels have no noise at all: "
+                      "give the instrument read_noise= or sky=", AstropyUserWarning, stacklevel=3)
 
 
 def add_noise(rate, exposure, sky, read_variance, photons, readout):

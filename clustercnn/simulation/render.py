@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from clustercnn.instruments import check_instrument
-from clustercnn.psf import PSF, as_psf, builtin_psf
+from clustercnn.psf import PSF, as_psf, builtin_psf, check_psf_scale
 from clustercnn.simulation.psf_variation import PSFVariation
 
 __all__ = ["Renderer", "band_psfs"]
@@ -48,7 +48,7 @@ def band_psfs(psf, instrument, position=None):
     TypeError
         If ``psf`` is no dict, an entry of it is no PSF, or one depends on the position and there is none.
     ValueError
-        If a band has no entry.
+        If a band has no entry, or one that is known to be sampled for pixels of another scale.
 
     Examples
     --------
@@ -69,7 +69,10 @@ def band_psfs(psf, instrument, position=None):
     missing = [band for band in instrument.bands if band not in psf]
     if missing:
         raise ValueError(f"psf must have an entry for each band of the instrument, but has none for {missing}")
-    return {band: _psf_at(psf[band], position, band, example) for band in instrument.bands}
+    psfs = {band: _psf_at(psf[band], position, band, example) for band in instrument.bands}
+    for band, one in psfs.items():
+        check_psf_scale(one, instrument.pixel_scale, band)
+    return psfs
 
 
 def _psf_at(psf, position, band, example):

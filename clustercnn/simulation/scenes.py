@@ -91,6 +91,8 @@ class ClusterScenes:
         As in `~clustercnn.simulation.population.StarTables`.
     device : str or `~torch.device`
         Where stars are drawn.
+    extinction_law : str or dust_extinction model
+        Curve of the dust before the clusters, see `~clustercnn.stellar.get_law`.
     r_v : float, optional
         Of the dust; default 3.1.
     profiles : sequence of `~clustercnn.profiles.Profile`, optional
@@ -103,7 +105,7 @@ class ClusterScenes:
     """
 
     def __init__(self, space, instrument, rates, metallicity=0.0, isochrones=None, imf="kroupa", device="cpu",
-                 r_v=None, profiles=None):
+                 extinction_law="F99", r_v=None, profiles=None):
         if missing := [name for name in PARAMETERS if name not in space.names]:
             raise ValueError(f"space must have {missing} too, not only {space.names}")
         if unknown := [name for name in space.names if name not in PARAMETERS]:
@@ -115,7 +117,7 @@ class ClusterScenes:
         self.tables = StarTables(instrument.passbands, metallicity, isochrones, imf, device, midpoints=True)
         self.tables.check_ages(space["age"])
         self.rates = rates
-        self.extinction = band_extinction(instrument.passbands, r_v)
+        self.extinction = band_extinction(instrument.passbands, r_v, extinction_law)
         self.pixel_scale = instrument.pixel_scale.to_value("arcsec / pix")
         profiles = [get_profile("eff", gamma=float(gamma)) for gamma in GAMMAS] if profiles is None else list(profiles)
         if not profiles:

@@ -14,7 +14,7 @@ from clustercnn.seeds import seed_sequence
 from clustercnn.simulation.background import BackgroundFields, star_rates
 from clustercnn.simulation.mosaic_background import MosaicBackground, check_pixel_scale
 from clustercnn.simulation.negatives import NEGATIVE_KINDS, NEGATIVES, draw_negatives
-from clustercnn.simulation.noise import Detector, add_noise, correlate
+from clustercnn.simulation.noise import Detector, add_noise, correlate, warn_of_missing_noise
 from clustercnn.simulation.psf_variation import PSFVariation
 from clustercnn.simulation.random_numbers import RandomTensors
 from clustercnn.simulation.render import Renderer, band_psfs
@@ -60,7 +60,7 @@ class MockStream:
     shape : tuple of int
         ``(ny, nx)`` of the stamps.
     distance : `~astropy.units.Quantity`
-        Distance of the galaxy; default that of M83 in the paper, 4.5 Mpc.
+        Distance of the galaxy; default that of M83 in the paper, 4.5 Mpc. Discs that `BackgroundFields.discs` has drawn must be at the same.
     positive_fraction : float
         Share of stamps with a cluster.
     neighbour_fraction : float
@@ -76,6 +76,9 @@ class MockStream:
         batch says to which. The light behind the clusters is made sharper or wider, too.
     metallicity, isochrones, imf
         Of the clusters, as in `~clustercnn.simulation.SyntheticCluster`; a background is not touched.
+    extinction_law : str or dust_extinction model
+        Curve of the dust before the clusters and, unless you give a ``background``, in the discs behind, see
+        `~clustercnn.stellar.get_law`. That of Fitzpatrick (1999) ends at 3.3 um; ``"G23"`` reaches further.
     r_v : float, optional
         Of the dust before the clusters; default 3.1.
     profiles : sequence of `~clustercnn.profiles.Profile`, optional
@@ -115,6 +118,7 @@ class MockStream:
         metallicity=0.0,
         isochrones=None,
         imf="kroupa",
+        extinction_law="F99",
         r_v=None,
         profiles=None,
         device="cpu",
@@ -156,13 +160,17 @@ class MockStream:
         self._key = samples.generate_state(2, np.uint64)
         self.psf = psf = band_psfs(psf, instrument)
         if background is None:
-            background = BackgroundFields.discs(instrument, rng=backgrounds, distance=self.distance, psf=psf)
+            background = BackgroundFields.discs(
+                instrument, rng=backgrounds, distance=self.distance, psf=psf, extinction_law=extinction_law
+            )
         if background.n_bands != len(instrument.bands):
             raise ValueError(f"background must have the {len(instrument.bands)} bands of the instrument, not {background.n_bands}")
         if background.noisy and (neighbour_fraction or depth_scatter or noise_correlation or psf_scatter):
             raise ValueError(
                 "neighbour_fraction, depth_scatter, noise_correlation and psf_scatter must be 0 before a background that holds its noise already"
             )
+        if isinstance(background, BackgroundFields) and background.instrument is not None:
+            _check_discs(background, instrument, self.distance)
         if isinstance(background, MosaicBackground):  # whose bands have names
             if background.images.bands != tuple(instrument.bands):
                 raise ValueError(f"background must have the bands {tuple(instrument.bands)} of the instrument, in this order, not "
@@ -171,7 +179,7 @@ class MockStream:
         self.background = background
         profiles = None if profiles is None else list(profiles)
         self._clusters = ClusterScenes(
-            space, instrument, star_rates(instrument, self.distance), metallicity, isochrones, imf, device, r_v, profiles
+            space, instrument, star_rates(instrument, self.distance), metallicity, isochrones, imf, device, extinction_law, r_v, profiles
         )
         # as given; None stands for the default
         self.population = {
@@ -181,11 +189,15 @@ class MockStream:
             "r_v": r_v,
             "profiles": None if profiles is None else [repr(profile) for profile in profiles],
         }
+        if extinction_law != "F99":
+            self.population["extinction_law"] = extinction_law if isinstance(extinction_law, str) else repr(extinction_law)
         psfs = [psf[band] for band in instrument.bands]
         self._renderer = Renderer(psfs, self.shape, device, smooth_reach=self._clusters.reach)
         if psf_scatter:
             ny, nx = (n + 2 * MARGIN for n in self.shape)
             self._variation = PSFVariation(psfs, np.fft.fftfreq(ny), np.fft.rfftfreq(nx), device)
+        if not background.noisy:
+            warn_of_missing_noise(instrument)
         detector = Detector.from_instrument(instrument)
         self._exposure, self._sky, self._read_variance = (
             torch.from_numpy(values).to(device, torch.float32) for values in (detector.exposure, detector.sky, detector.read_variance)
@@ -363,6 +375,15 @@ class _Batches(torch.utils.data.IterableDataset):
             if self.stop is not None and i >= self.stop:
                 return
             yield self.stream.batch(i * self.size, self.size)
+
+
+def _check_discs(discs, instrument, distance):
+    """Raise a ValueError where discs are of another galaxy or instrument than the clusters before them."""
+    if not abs(discs.distance / distance - 1) <= 0.01:
+        raise ValueError(f"background is of discs at {discs.distance:.4g}, but the clusters are at {distance:.4g}: give both the same distance=")
+    own, others = ((one.passbands, one.pixel_scale) for one in (instrument, discs.instrument))
+    if own[0] != others[0] or not abs(own[1] / others[1] - 1) <= 0.02:
+        raise ValueError(f"background is of discs through {discs.instrument!r}, but the stream is of {instrument!r}")
 
 
 def _plain_integers(value):

@@ -110,7 +110,7 @@ def band_extinction(passbands, r_v=None, law="F99"):
         if not shortest <= value <= longest:
             raise ValueError(
                 f"passband {name} lies outside {type(model).__name__}, which is defined from {shortest:.4g} to {longest:.4g}; "
-                "G23 reaches 32 um"
+                "extinction_law='G23' reaches 32 um"
             )
     return np.array(model(wavelength))
 
