@@ -72,7 +72,7 @@ class StochasticPhotometry:
     >>> m83 = Instrument.from_name("HST/WFC3/UVIS/M83")
     >>> stream = MockStream(ParameterSpace.paper(), m83, background=BackgroundFields([np.zeros((3, 64, 64))]), rng=1)
     >>> peer = StochasticPhotometry(stream, samples=256, effective=20)
-    >>> peer.predict(np.zeros((2, 3, 64, 64)) * u.electron / u.s, draws=50)
+    >>> peer.predict(stream.batch(256, 2)["pixels"].numpy() * u.electron / u.s, draws=50)
     <ClusterEstimate of 2 sources, 50 draws of age, a_v, mass, half_light_radius>
     """
 
