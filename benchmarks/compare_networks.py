@@ -107,12 +107,13 @@ def draw():
     import matplotlib.pyplot as plt
 
     table = QTable.read(RESULTS)
-    order = list(DESIGNS)
+    names = table["design"].tolist()
+    order = [name for name in dict.fromkeys([*DESIGNS, *names]) if name in names]  # designs that are no more come last
     table = table[sorted(range(len(table)), key=lambda i: (table["samples"][i], order.index(table["design"][i])))]
     with whole_file(RESULTS.with_suffix(".rst")) as partial:
         shown(table).write(partial, format="ascii.rst")
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for name in DESIGNS:
+    for name in order:
         rows = table[table["design"] == name]
         rows.sort("samples")
         axes.semilogx(rows["samples"], rows["nll"], "o-", label=name)
