@@ -22,7 +22,7 @@ from clustercnn.stellar.spectra import FLAM, SpectralLibrary, luminosity_density
 
 __all__ = ["SyntheticCluster"]
 
-_LARGEST_KEPT = 512**2  # pixels of the renderers that are kept
+_LARGEST_KEPT = 256**2  # pixels of the renderers that are kept
 _BANDS = ("F275W", "F336W", "F438W", "F555W", "F814W")
 
 
