@@ -71,6 +71,8 @@ class PSF:
     <PSF (5, 5), 4x oversampled, pixel_integrated=False>
     """
 
+    pixel_scale = None
+
     def __init__(self, data, oversampling, pixel_integrated, center=None, pixel_scale=None):
         # float64 also makes big-endian data native
         data = np.array(data, dtype=np.float64)
@@ -255,8 +257,10 @@ def as_psf(kernel, oversampling=None, pixel_integrated=None, *, center=None, pos
         kernel = _first_image(kernel)
     if isinstance(kernel, (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)):
         oversampling = kernel.header.get("OVERSAMP", 4) if oversampling is None else oversampling
-        step = kernel.header.get("PIXELSCL", kernel.header.get("PIXSCALE"))
-        if isinstance(step, (int, float)) and step > 0:
+        # of STPSF and of Tiny Tim; in other headers PIXSCALE may be that of the image which an effective PSF was made of
+        keyword = "PIXELSCL" if "OVERSAMP" in kernel.header else "PIXSCALE" if "SPHERICL" in kernel.header else ""
+        step = kernel.header.get(keyword)
+        if isinstance(step, (int, float)) and step > 0 and isinstance(oversampling, (int, float)):
             pixel_scale = oversampling * step * u.arcsec / u.pix
         kernel = kernel.data
     elif isinstance(kernel, NDData):

@@ -254,7 +254,7 @@ def test_fits_headers_may_state_the_oversampling():
 @pytest.mark.parametrize(("keyword", "oversampling"), [("PIXELSCL", None), ("PIXSCALE", 4)])
 def test_steps_that_a_header_tells_are_held_against_the_pixels(keyword, oversampling):
     """A PSF made for the pixels of the detector, 0.031 arcsec, and images drizzled to 0.02."""
-    hdu = fits.PrimaryHDU(gaussian_kernel(1.2), fits.Header({"OVERSAMP": 4, keyword: 0.031 / 4}))
+    hdu = fits.PrimaryHDU(gaussian_kernel(1.2), fits.Header({"OVERSAMP" if oversampling is None else "SPHERICL": 4, keyword: 0.031 / 4}))
     native, mosaic = (
         Instrument.from_name("JWST/NIRCam/SW", bands=("F200W",), exposure=1000 * u.s, pixel_scale=scale * u.arcsec / u.pix)
         for scale in (0.0311, 0.02)
