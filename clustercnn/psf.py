@@ -71,8 +71,6 @@ class PSF:
     <PSF (5, 5), 4x oversampled, pixel_integrated=False>
     """
 
-    pixel_scale = None
-
     def __init__(self, data, oversampling, pixel_integrated, center=None, pixel_scale=None):
         # float64 also makes big-endian data native
         data = np.array(data, dtype=np.float64)

@@ -14,8 +14,9 @@ from clustercnn.images import MultiBandImage
 from clustercnn.instruments import Instrument
 from clustercnn.network import ClusterNet
 from clustercnn.parameters import positive_quantity
-from clustercnn.psf import as_psf, builtin_psf
+from clustercnn.psf import as_psf
 from clustercnn.simulation import MockStream, MosaicBackground
+from clustercnn.simulation.render import band_psfs
 
 __all__ = ["Observation", "TrainingRun", "read_mosaic"]
 
@@ -178,15 +179,14 @@ class TrainingRun:
         seed = tables["seed"] if seed is None else seed
         with _blame(path, "network"):
             net, start = _network(tables["network"], observation.instrument, folder, seed)
-        if observation.psf is None:
-            with _blame(path, "psf"):
-                builtin_psf(observation.instrument)  # an error if there is none
+        with _blame(path, "psf"):
+            psf = band_psfs(observation.psf, observation.instrument)
         background = read_mosaic(path) if background is None else background
         with _blame(path, "mocks"):
             stream = MockStream(
                 net.space,
                 observation.instrument,
-                psf=observation.psf,
+                psf=psf,
                 distance=observation.distance,
                 background=background,
                 rng=seed,

@@ -383,7 +383,7 @@ class SyntheticCluster:
 
 @lru_cache(maxsize=12)
 def _kept_renderer(psfs, shape, many_stars):
-    """To make one takes as long as to render with it."""
+    """Renderers are slow to make, and the boxes of an injection have few different sizes."""
     return Renderer(psfs, shape, many_stars=many_stars)
 
 
