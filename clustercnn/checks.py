@@ -45,7 +45,7 @@ class PosteriorPredictive:
     residual: u.Quantity
 
 
-def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, position=None, n=200, rng=None):
+def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, extinction_law="F99", position=None, n=200, rng=None):
     """
     Simulate a source again and again from its posterior, and compare.
 
@@ -67,6 +67,8 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
         Of the source.
     psf : dict of `~clustercnn.psf.PSF`, optional
         One per band; default: the built-in HST model.
+    extinction_law : str or dust_extinction model
+        Curve of the dust before the source, see `~clustercnn.stellar.get_law`: that of the mocks that the network has learned from.
     position : tuple of float, optional
         ``(x, y)`` of the source in the stamp; default the centre.
     n : int
@@ -100,6 +102,8 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     (0.48, (3, 64, 64))
     """
     check_instrument(instrument)
+    psf = band_psfs(psf, instrument)
+    psfs = tuple(psf[band] for band in instrument.bands)
     unit = u.electron / u.s
     stamp = as_quantity(stamp, unit, "stamp")
     observed = (stamp.filled(np.nan) if hasattr(stamp, "filled") else stamp).value.astype(float)
@@ -118,7 +122,8 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     if not (near & known).any() or not (~near & known).any():
         raise ValueError(f"stamp must have good pixels within {radius:g} pixels of the source and beyond")
 
-    light = _light(estimate.draws[i], estimate.space, instrument, distance, psf, shape, (x, y), n, rng)
+    clusters, renderer = _simulator(json.dumps(estimate.space.to_dict()), instrument, distance, psfs, shape, extinction_law)
+    light = _light(estimate.draws[i], clusters, renderer, (x, y), n, rng)
     # photons of the sky and noise of the detector come with the pixels of the sky; those of the cluster bring their own
     exposure = Detector.from_instrument(instrument).exposure[:, None, None]
     sky = _shifted(observed - _scaled(light.mean(axis=0), observed, near & known), known & ~near, 2 * radius, n, rng)
@@ -157,11 +162,8 @@ def _distances(pixels):
     return ((apart * n / (n - 1)) ** 2 / (variance + 1e-12)).sum(axis=1)
 
 
-def _light(draws, space, instrument, distance, psf, shape, center, n, rng):
+def _light(draws, clusters, renderer, center, n, rng):
     """Noiseless stamps (n, band, ny, nx) of clusters with parameters drawn from the posterior."""
-    psf = band_psfs(psf, instrument)
-    psfs = tuple(psf[band] for band in instrument.bands)
-    clusters, renderer = _simulator(json.dumps(space.to_dict()), instrument, distance, psfs, shape)
     coordinates = draws[rng.integers(len(draws), size=n)].astype(float)
     center = center + rng.uniform(-JITTER, JITTER, (n, 2))
     light = clusters.render(clusters.clusters(coordinates, center, rng, rng), renderer, BLUR * rng.random(n))
@@ -169,7 +171,8 @@ def _light(draws, space, instrument, distance, psf, shape, center, n, rng):
 
 
 @lru_cache(maxsize=4)
-def _simulator(space, instrument, distance, psfs, shape):
+def _simulator(space, instrument, distance, psfs, shape, extinction_law):
     """Made once for all sources of a catalogue."""
-    clusters = ClusterScenes(ParameterSpace.from_dict(json.loads(space)), instrument, star_rates(instrument, distance))
+    space = ParameterSpace.from_dict(json.loads(space))
+    clusters = ClusterScenes(space, instrument, star_rates(instrument, distance), extinction_law=extinction_law)
     return clusters, Renderer(psfs, shape, smooth_reach=clusters.reach)

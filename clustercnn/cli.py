@@ -273,11 +273,13 @@ def _field(arguments):
     return _injected(Observation(instrument, DISTANCE, images=images), ParameterSpace.paper(), arguments, clusters)
 
 
-def _injected(data, space, arguments, rng):
+def _injected(data, space, arguments, rng, extinction_law="F99"):
     """Clusters drawn from a space, put into images at random places, and both written to the folder ``out``."""
     from clustercnn.simulation import ClusterInjector
 
-    injector = ClusterInjector(data.images, instrument=data.instrument, psf=data.psf, distance=data.distance)
+    injector = ClusterInjector(
+        data.images, instrument=data.instrument, psf=data.psf, distance=data.distance, extinction_law=extinction_law
+    )
     positions = _places(data.images, arguments.clusters, rng)
     clusters = space.sample(arguments.clusters, rng=rng)
     result = injector.inject(clusters, positions, rng, progress=True)
@@ -383,7 +385,8 @@ def _predict(arguments):
 def _inject(arguments):
     from clustercnn.parameters import ParameterSpace
 
-    _injected(_data(arguments, INSTRUMENT, DISTANCE), ParameterSpace.paper(), arguments, np.random.default_rng(arguments.seed))
+    data, rng = _data(arguments, INSTRUMENT, DISTANCE), np.random.default_rng(arguments.seed)
+    _injected(data, ParameterSpace.paper(), arguments, rng, _extinction_law(arguments))
 
 
 def _validate(arguments):
@@ -392,7 +395,7 @@ def _validate(arguments):
     from clustercnn.survey import make_catalog
 
     data, net = _data(arguments, INSTRUMENT, DISTANCE), _network(arguments.model)
-    result = _injected(data, net.space, arguments, np.random.default_rng(arguments.seed))
+    result = _injected(data, net.space, arguments, np.random.default_rng(arguments.seed), _extinction_law(arguments))
     keywords = {"rng": arguments.seed, "device": arguments.device, "instrument": data.instrument, "distance": data.distance,
                 "psf": data.psf, "progress": True}
     catalog = make_catalog(result.images, net, **keywords)
@@ -529,6 +532,13 @@ def _data(arguments, instrument=None, distance=None):
     if data.images is None:
         raise ValueError(f'{arguments.config} names no images; add them to its table [images], such as F438W = "f438w.fits"')
     return data
+
+
+def _extinction_law(arguments):
+    """Of the dust before clusters, as ``--config`` says it."""
+    from clustercnn.training_run import read_mocks
+
+    return (read_mocks(arguments.config) if arguments.config else {}).get("extinction_law", "F99")
 
 
 def _paths(words):

@@ -12,7 +12,7 @@ from .headers import one_per_band, read_header
 from .parameters import as_quantity
 from .stellar import photometry
 
-__all__ = ["Instrument", "check_instrument"]
+__all__ = ["Instrument", "check_instrument", "per_band", "same_pixel_scale"]
 
 _GAIN = u.electron / u.adu
 _PIXEL_SCALE = u.arcsec / u.pix
@@ -96,12 +96,12 @@ class Instrument:
         bands = (bands,) if isinstance(bands, str) else tuple(str(band) for band in bands)
         if not bands or len(set(bands)) != len(bands):
             raise ValueError(f"bands must be one or more different names, not {bands}")
-        passbands = {band: band for band in bands} if passbands is None else _per_band(passbands, bands, "passbands")
+        passbands = {band: band for band in bands} if passbands is None else per_band(passbands, bands, "passbands")
         full = dict(zip(bands, photometry.resolve_passbands([passbands[band] for band in bands]), strict=True))
-        zero_points = {} if zero_points is None else _per_band(zero_points, bands, "zero_points")
+        zero_points = {} if zero_points is None else per_band(zero_points, bands, "zero_points")
         numbers = {"exposure": exposure, "gain": gain, "read_noise": read_noise, "sky": sky}
-        numbers = {key: _per_band(value, bands, key) for key, value in numbers.items()}
-        n_exposures = _per_band(n_exposures, bands, "n_exposures")
+        numbers = {key: per_band(value, bands, key) for key, value in numbers.items()}
+        n_exposures = per_band(n_exposures, bands, "n_exposures")
         values = {
             "name": str(name),
             "pixel_scale": _positive(pixel_scale, _PIXEL_SCALE, "pixel_scale"),
@@ -246,7 +246,7 @@ class Instrument:
         """
         units = {"zero_points": u.mag, **{key: unit for key, (unit, _) in _PER_BAND.items()}}
         with_units = {
-            key: {band: number * unit for band, number in _per_band(values[key], values["bands"], key).items()}
+            key: {band: number * unit for band, number in per_band(values[key], values["bands"], key).items()}
             for key, unit in units.items()
         }
         return cls(
@@ -392,8 +392,35 @@ class Instrument:
         return cls(values.pop("name", " + ".join(dict.fromkeys(names))), tuple(bands), **values)
 
 
-def _per_band(value, bands, name):
-    """A dict with an entry for each band, of a dict or of one value for all."""
+def per_band(value, bands, name):
+    """
+    A dict with an entry for each band, of a dict or of one value for all.
+
+    Parameters
+    ----------
+    value : dict or object
+        Band -> value, or one value.
+    bands : sequence of str
+        All bands.
+    name : str
+        Of the argument, for the message.
+
+    Returns
+    -------
+    values : dict
+        Band -> value.
+
+    Raises
+    ------
+    ValueError
+        If a dict lacks a band, or names one that there is not.
+
+    Examples
+    --------
+    >>> from clustercnn.instruments import per_band
+    >>> per_band(4, ["F438W", "F814W"], "oversampling")
+    {'F438W': 4, 'F814W': 4}
+    """
     if not isinstance(value, dict):
         return dict.fromkeys(bands, value)
     missing, foreign = [band for band in bands if band not in value], [band for band in value if band not in bands]
@@ -464,3 +491,26 @@ def check_instrument(instrument):
     """
     if not isinstance(instrument, Instrument):
         raise TypeError(f'instrument must be an Instrument, such as Instrument.from_name("HST/WFC3/UVIS/M83"), not {instrument!r}')
+
+
+def same_pixel_scale(one, other):
+    """
+    Whether two pixel scales agree to 2 %, so closely that sizes and fluxes do not tell them apart.
+
+    Parameters
+    ----------
+    one, other : `~astropy.units.Quantity` or float
+        Angles per pixel, in the same unit if they have none.
+
+    Returns
+    -------
+    same : bool
+        False where one is not finite.
+
+    Examples
+    --------
+    >>> from clustercnn.instruments import same_pixel_scale
+    >>> same_pixel_scale(0.04, 0.0396), same_pixel_scale(0.04, 0.05)
+    (True, False)
+    """
+    return bool(abs(one / other - 1) <= 0.02)

@@ -14,7 +14,7 @@ from astropy.nddata import NDData
 from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 
-from .instruments import check_instrument
+from .instruments import check_instrument, same_pixel_scale
 from .parameters import as_quantity, positive_quantity
 
 __all__ = ["PSF", "as_psf", "builtin_psf", "check_psf_scale", "fingerprint", "hst_psf"]
@@ -287,7 +287,7 @@ def check_psf_scale(psf, pixel_scale, band):
     band : str
         Whose PSF it is, for the message.
     """
-    if psf.pixel_scale is not None and not abs(psf.pixel_scale / pixel_scale - 1) <= 0.02:
+    if psf.pixel_scale is not None and not same_pixel_scale(psf.pixel_scale, pixel_scale):
         right = psf.oversampling * (pixel_scale / psf.pixel_scale).to_value(u.dimensionless_unscaled)
         raise ValueError(
             f"the PSF of {band} has {psf.oversampling:g} values per pixel of {psf.pixel_scale:.4g}, but the pixels of the images are "

@@ -27,11 +27,12 @@ seed = 1
 
 [psf]  # {psf_note}
 {psf}
-# oversampling = 4             # values of the PSF per pixel
+# oversampling = 4             # values of the PSF per pixel; {{band = number, ...}} where the bands differ
 # pixel_integrated = false     # true where the response of the pixel is in it, as in photutils' effective PSFs
 
 [mocks]
 {mocks}
+# extinction_law = "G23"       # of the dust; without it F99, which ends at 3.3 um
 # positive_fraction = 0.6      # share of the stamps with a cluster
 # negatives = {{field = 1, star = 1, blend = 0.5, off_centre = 0.5, galaxy = 0, association = 0}}
 

@@ -8,14 +8,13 @@ from astropy import units as u
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .headers import DEPTH, contradictions
-from .instruments import Instrument, check_instrument
+from .instruments import Instrument, check_instrument, same_pixel_scale
 from .parameters import as_quantity
 from .psf import PSF, check_psf_scale
 from .psf_powers import NODES, OWN_POWER, psf_powers
 
 __all__ = ["depth_covered", "log_depth", "log_psf_powers", "psf_covered", "read_stamps", "stamp_shape", "warn_of_headers"]
 
-_CLOSE = 0.02  # relative difference of pixel scales that does no harm
 _PSF = 0.15  # natural logarithm of the power of a PSF from which on sizes and masses are off
 
 
@@ -125,7 +124,7 @@ def read_stamps(
 
         def cut(start, stop):
             stamps = np.array(images[start:stop].to_value(own))
-            if nan == "mask" and stamps.dtype.kind == "f":  # as in cutouts: a band that is 0 throughout has not been exposed
+            if nan == "mask" and images.dtype.kind == "f":  # as in cutouts: a band of floats that is 0 throughout has not been exposed
                 stamps[((stamps == 0) | np.isnan(stamps)).all(axis=(2, 3))] = np.nan
             return stamps
 
@@ -386,7 +385,7 @@ def _check_pixel_scale(scale, expected, user):
     if isinstance(scale, u.Quantity) and scale.unit.is_equivalent(u.arcsec / u.pix):
         scale = scale * u.pix  # given with or without the '/ pix'
     scale = as_quantity(scale, u.arcsec, "pixel_scale").value
-    if expected is not None and not abs(scale / expected - 1) <= _CLOSE:
+    if expected is not None and not same_pixel_scale(scale, expected):
         raise ValueError(
             f"the pixel scale is {scale:.4g} arcsec per pixel, but the {user} was made for {expected:.4g} arcsec per pixel"
         )

@@ -11,7 +11,7 @@ from astropy.io.registry import IORegistryError
 from astropy.table import QTable
 
 from clustercnn.images import MultiBandImage
-from clustercnn.instruments import Instrument
+from clustercnn.instruments import Instrument, per_band
 from clustercnn.network import ClusterNet
 from clustercnn.parameters import positive_quantity
 from clustercnn.psf import as_psf
@@ -32,7 +32,7 @@ ENTRIES = {
         **dict.fromkeys(("zero_points", "passbands"), dict),
         "n_exposures": (int, dict),
     },
-    "psf": {"oversampling": float, "pixel_integrated": bool, "center": list},
+    "psf": {"oversampling": (float, dict), "pixel_integrated": bool, "center": list},
     "mocks": {
         "background": str,
         "avoid": str,
@@ -122,7 +122,9 @@ class Observation:
                     raise ValueError(f"there must be a PSF for each of the bands {instrument.bands}, not for {tuple(given)}")
                 if "oversampling" not in how:
                     raise ValueError("oversampling must be given, the number of the PSF's values per pixel, such as 4")
-                psf = {band: as_psf(folder / given[band], **how) for band in instrument.bands}
+                steps = per_band(how.pop("oversampling"), instrument.bands, "oversampling")
+                psf = {band: as_psf(folder / given[band], oversampling=steps[band], **how) for band in instrument.bands}
+                band_psfs(psf, instrument)  # which refuses those of other pixels
         return cls(instrument, distance, psf, images)
 
 
@@ -281,7 +283,8 @@ def _is(value, kinds):
     """Whether a value of a file is of a kind; a whole number is a number, too, but true is neither."""
     if isinstance(value, bool):
         return kinds is bool
-    return isinstance(value, kinds) or (kinds is float and isinstance(value, int))
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    return isinstance(value, kinds) or (float in kinds and isinstance(value, int))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from clustercnn.estimate import ClusterEstimate
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import ParameterSpace
 from clustercnn.simulation import BackgroundFields, MockStream
+from clustercnn.stellar import band_extinction
 
 UNIT = u.electron / u.s
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
@@ -76,6 +77,16 @@ def test_the_light_of_the_source_is_no_sky(batch):
     near = np.broadcast_to(near, light.shape)
     np.testing.assert_allclose(_scaled(light, 3 * light + 5, near), 3 * light)
     assert not _scaled(light, -light, near).any()  # a hole has no light
+
+
+def test_dust_dims_by_its_law():
+    """On a sky without light the model is the light of the clusters alone, the same ones for each law."""
+    estimate = ClusterEstimate(np.array([[[1.3, 1.0, 5.3, -1.0]] * 20]), SPACE)  # coordinates: log Myr, mag, log Msun, log arcsec
+    dark = np.zeros((3, 64, 64)) * UNIT
+    foreign, own = (posterior_predictive(estimate, 0, dark, M83, distance=DISTANCE, extinction_law=law, n=20, rng=1).model.value.sum(axis=(1, 2))
+                    for law in ("G03_SMCBar", "F99"))
+    steps = band_extinction(M83.passbands, law="G03_SMCBar") - band_extinction(M83.passbands)
+    np.testing.assert_allclose(foreign / own, 10 ** (-0.4 * steps), rtol=2e-3)
 
 
 def test_bad_pixels_do_not_count(batch):

@@ -20,6 +20,7 @@ from hst_mosaics import write_mosaic
 from clustercnn.cli import main
 from clustercnn.images import MultiBandImage
 from clustercnn.network import ClusterNet
+from clustercnn.stellar import band_extinction
 
 VERBS = ("quickstart", "simulate", "init", "train", "predict", "inject", "validate", "calibrate", "info")
 BANDS = ("F336W", "F438W", "F814W")
@@ -156,6 +157,30 @@ def test_inject(images, tmp_path):
     added = after.to_array() - before.to_array()
     assert len(QTable.read(tmp_path / "mock" / "truth.ecsv")) == 2
     assert (added.sum(axis=(1, 2)) > 0).all()
+
+
+def test_dust_of_the_file(field, tmp_path, monkeypatch, capsys):
+    """Clusters of inject and validate, and the discs of calibrate, have the dust of the file's mocks."""
+    from clustercnn.simulation import BackgroundFields
+
+    for band, plane in zip(BANDS, MultiBandImage.read(field / "images.fits").to_array(), strict=True):
+        write_mosaic(tmp_path / f"{band}.fits", band, plane)
+    text = '[instrument]\ndistance = "4.5 Mpc"\n[images]\n' + "".join(f'{band} = "{band}.fits"\n' for band in BANDS)
+    (tmp_path / "plain.toml").write_text(text)
+    (tmp_path / "smc.toml").write_text(f'{text}[mocks]\nextinction_law = "G03_SMCBar"\n')
+    steps = band_extinction(BANDS, law="G03_SMCBar") - band_extinction(BANDS)
+    for verb in ("inject", "validate"):
+        truths = []
+        for name in ("plain", "smc"):
+            words = ["--config", str(tmp_path / f"{name}.toml"), "--clusters", "2", "--out", str(tmp_path / name)]
+            assert main([verb, *words, *(["--device", "cpu"] if verb == "validate" else [])]) == 0
+            truths.append(QTable.read(tmp_path / name / "truth.ecsv"))
+        for band, step in zip(BANDS, steps, strict=True):
+            np.testing.assert_allclose((truths[1][band] - truths[0][band]).value, step * truths[0]["a_v"].value, atol=1e-6)
+    asked = []
+    monkeypatch.setattr(BackgroundFields, "discs", classmethod(lambda cls, *args, **kwargs: asked.append(kwargs) or cls([np.zeros((3, 80, 80))])))
+    assert main(["calibrate", "--config", str(tmp_path / "smc.toml"), "--samples", "96", "--device", "cpu"]) == 1
+    assert asked[0]["extinction_law"] == "G03_SMCBar" and "trained on mocks of another population" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words, message", [

@@ -239,10 +239,11 @@ def test_checkpoints_of_another_test(tmp_path, change):
         make_injector().completeness(SMALL, checkpoint=path, **{**keywords, **change})
 
 
-def test_checkpoints_of_other_images_or_another_psf(tmp_path):
+def test_checkpoints_of_other_images_another_psf_or_other_dust(tmp_path):
     path, keywords = tmp_path / "test.ecsv", {"n": 3, "finder": nothing, "n_per_image": 3, "rng": 4, "progress": False}
     make_injector().completeness(SMALL, checkpoint=path, **keywords)
-    for other in (make_injector(make_images(level=0.02)), ClusterInjector(make_images(), instrument=M83, distance=DISTANCE)):
+    builtin = ClusterInjector(make_images(), instrument=M83, distance=DISTANCE)
+    for other in (make_injector(make_images(level=0.02)), builtin, make_injector(extinction_law="G03_SMCBar")):
         with pytest.raises(ValueError, match="belongs to a test with other settings, images, PSF or seed"):
             other.completeness(SMALL, checkpoint=path, **keywords)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
@@ -19,15 +20,17 @@ from astropy.table import QTable, Table
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS
 from fake_net import Net
+from photutils.psf import GriddedPSFModel
 
 from clustercnn import ClusterInjector, SyntheticCluster, __version__
 from clustercnn.images import MultiBandImage
 from clustercnn.instruments import Instrument
 from clustercnn.parameters import Parameter, ParameterSpace
 from clustercnn.psf import as_psf, builtin_psf
-from clustercnn.simulation import InjectionResult
+from clustercnn.simulation import InjectionResult, Renderer
 from clustercnn.simulation.injection import FURTHER_COLUMNS, UNREAD_COLUMNS
 from clustercnn.simulation.scenes import PARAMETERS
+from clustercnn.stellar import band_extinction
 from clustercnn.survey import make_catalog
 
 M83 = Instrument.from_name("HST/WFC3/UVIS/M83")
@@ -383,6 +386,50 @@ def test_parameters_of_a_table_are_those_of_its_clusters(further):
     plain = SyntheticCluster(**{name: values[name] for name in PARAMETERS}, distance=DISTANCE, rng=np.random.default_rng(3))
     assert truth["F336W"][0] == cluster.magnitude("F336W") != plain.magnitude("F336W")
     assert all(truth[name][0] == value for name, value in further.items())
+
+
+def test_dust_of_another_law():
+    """Clusters that are drawn have the injector's, unless the table says another."""
+    table = QTable({"age": [20, 20] * u.Myr, "a_v": [1, 1] * u.mag, "mass": [5e3, 5e3] * u.Msun, "half_light_radius": [0.08, 0.08] * u.arcsec})
+    named = QTable({**table, "extinction_law": ["F99", "G23"]})
+    keywords = {"instrument": M83, "psf": PSF, "distance": DISTANCE}
+    plain, foreign = ClusterInjector(make_images(), **keywords), ClusterInjector(make_images(), **keywords, extinction_law="G03_SMCBar")
+    one, other, own = (
+        injector.inject(clusters, [(50, 60), (60, 50)], rng=3).truth for injector, clusters in ((plain, table), (foreign, table), (foreign, named))
+    )
+    for i, band in enumerate(M83.bands):
+        smc, galactic, gordon = (band_extinction(M83.passbands, law=law)[i] * u.mag for law in ("G03_SMCBar", "F99", "G23"))
+        assert u.allclose(other[band] - one[band], smc - galactic)
+        assert u.allclose(own[band] - one[band], u.Quantity([0 * u.mag, gordon - galactic]))
+    with pytest.raises(ValueError, match="law is 'F09'"):
+        ClusterInjector(make_images(), **keywords, extinction_law="F09")
+
+
+def test_red_bands_take_the_law_that_reaches_them():
+    red = Instrument.from_name("JWST/NIRCam/LW", bands=("F277W", "F444W"), exposure=1000 * u.s, read_noise=10 * u.electron)
+    keywords = {"instrument": red, "psf": dict.fromkeys(red.bands, PSF["F336W"]), "distance": DISTANCE}
+    images = MultiBandImage.from_arrays(red.bands, np.zeros((2, 60, 60)), RATE)
+    with pytest.raises(ValueError, match="NIRCAM_F444W lies outside F99.*extinction_law='G23'"):
+        ClusterInjector(images, **keywords).inject(SMALL, [(30, 30)], rng=1)
+    truth = ClusterInjector(images, **keywords, extinction_law="G23").inject(SMALL, [(30, 30)], rng=1).truth
+    assert np.isfinite(truth["F444W"][0])
+
+
+def test_boxes_have_few_sizes(monkeypatch):
+    """Since renderers are kept, which see what fresh ones of just the needed size see; but not where each place has a PSF of its own."""
+    cluster, fresh = make_cluster(mass=500 * u.Msun), Renderer(list(PSF.values()), (45, 45))
+    x, y = (20.3 + cluster.stars[name].value / 0.04 for name in "xy")
+    rate = np.array([10 ** (0.4 * (M83.zero_point(band).value - cluster.star_magnitudes(band))) for band in M83.bands])
+    expected = fresh(*map(torch.from_numpy, (x, y, rate)), torch.zeros(len(x), dtype=torch.int64), 1)[0].numpy()
+    wide = [cluster.rates(M83, (64, 64), PSF, (20.3, 20.3)) for _ in range(2)]
+    np.testing.assert_array_equal(*wide)
+    assert np.abs(wide[0][:, :45, :45] - expected).max() < 1e-3 * expected.max()
+    shapes, rates = [], SyntheticCluster.rates
+    monkeypatch.setattr(SyntheticCluster, "rates", lambda self, *given: shapes.append(given[1]) or rates(self, *given))
+    corners = NDData(np.array([PSF["F336W"].data] * 4), meta={"grid_xypos": [(0, 0), (110, 0), (0, 120), (110, 120)], "oversampling": 4})
+    for psf in (PSF, {**PSF, "F814W": GriddedPSFModel(corners)}):
+        ClusterInjector(make_images(), instrument=M83, psf=psf).inject([make_cluster(i) for i in range(4)], [(50, 60)] * 4, rng=1)
+    assert all(side % 32 == 0 for side, _ in shapes[:4]) and any(side % 32 for side, _ in shapes[4:])
 
 
 def test_one_distance_alone():

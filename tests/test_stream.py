@@ -397,7 +397,7 @@ def test_contract_identifies_the_stream(rng):
 
 
 def test_default_background_is_a_pool_of_discs(monkeypatch):
-    """Of the stream's distance, PSF and seed; a small pool stands in for it."""
+    """Of the stream's distance, PSF, dust and seed; a small pool stands in for it."""
     asked = []
 
     def discs(instrument, rng=None, **settings):
@@ -410,6 +410,8 @@ def test_default_background_is_a_pool_of_discs(monkeypatch):
     (instrument, state, settings), again, other = asked
     assert instrument == M83 and settings == {"distance": 3 * u.Mpc, "psf": PSF, "extinction_law": "F99"}
     assert state == again[1] != other[1]
+    make_stream(background=None, extinction_law="G23")
+    assert asked[-1][2]["extinction_law"] == "G23"
 
 
 def test_noise_must_come_from_somewhere():
@@ -429,6 +431,12 @@ def test_discs_must_be_of_the_same_galaxy():
     coarse = Instrument.from_dict(M83.to_dict() | {"pixel_scale": 0.1})
     with pytest.raises(ValueError, match="discs through <Instrument .*0.04 arcsec / pix>, but the stream is of <Instrument .*0.1 arcsec / pix>"):
         make_stream(instrument=coarse, background=discs, distance=15 * u.Mpc)
+    brighter = {band: zero_point + (band == "F814W") for band, zero_point in M83.to_dict()["zero_points"].items()}
+    with pytest.raises(ValueError, match="passbands, pixel scale and zero points must be the same"):
+        make_stream(instrument=Instrument.from_dict(M83.to_dict() | {"zero_points": brighter}), background=discs, distance=15 * u.Mpc)
+    two = Instrument.from_name("HST/WFC3/UVIS/M83", ("F336W", "F438W"))
+    with pytest.raises(ValueError, match="background must have the 2 bands of the instrument, not 3"):
+        make_stream(instrument=two, background=discs, distance=15 * u.Mpc)
 
 
 def test_dust_of_the_far_infrared():

@@ -87,6 +87,8 @@ def test_psfs(folder):
     run = read(folder, paths, EMPTY)
     psf = Observation.read(folder / "run.toml").psf
     assert tuple(psf) == M83.bands and psf["F814W"].oversampling == 4 and not psf["F814W"].pixel_integrated
+    each = observe(folder, paths.replace("oversampling = 4", "oversampling = {F336W = 4, F438W = 4, F814W = 3}")).psf
+    assert [each[band].oversampling for band in M83.bands] == [4, 4, 3]
     # the stream renders with them: the blurred stars of F814W are the wider ones
     builtin = read(folder, "", EMPTY).stream.batch(0, 32)["pixels"]
     assert not np.allclose(run.stream.batch(0, 32)["pixels"], builtin)
@@ -138,7 +140,9 @@ def test_start_gives_its_architecture_and_weights(folder):
     (IMAGES + DISTANCE + 'bands = ["F555W"]', r"bands must be of the images, F336W, F438W, F814W, not \['F555W'\]"),
     ('[psf]\nF438W = "psf_F438W.fits"', r"\[psf\] of .*: there must be a PSF for each of the bands"),
     ("[psf]\n" + "".join(f'{band} = "psf_{band}.fits"\n' for band in M83.bands), "oversampling must be given"),
-    ("[psf]\noversampling = true", r"oversampling in \[psf\] must be a number, not True"),
+    ("[psf]\noversampling = true", r"oversampling in \[psf\] must be a number or one value per band, not True"),
+    ("[psf]\noversampling = {F438W = 4}\n" + "".join(f'{band} = "psf_{band}.fits"\n' for band in M83.bands),
+     r"\[psf\] of .*: oversampling must name each band once: without a value \['F336W', 'F814W'\]"),
     ('[mocks]\nbackground = "sky"', r'background must be "disc" or "mosaic", not \'sky\''),
     ('[mocks]\nbackground = "mosaic"', r'background = "mosaic" needs the table \[images\]'),
     ('[mocks]\navoid = "known.ecsv"', 'avoid goes with background = "mosaic"'),

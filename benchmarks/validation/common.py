@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 import clustercnn
 from clustercnn import ClusterNet
+from clustercnn.calibration import coverage
 from clustercnn.estimate import ClusterEstimate
 from clustercnn.files import whole_file
 from clustercnn.instruments import Instrument
@@ -223,6 +224,17 @@ def spread(error, rng=0, n=100):
     (sigma, bias), (sigmas, biases) = _robust(error), _robust(resampled)
     return {"n": len(error), "sigma": sigma, "sigma_error": sigmas.std(), "bias": bias, "bias_error": biases.std(),
             "rms": np.sqrt(np.mean(error**2))}
+
+
+def recovery(found):
+    """Errors, widths of the 68 % intervals, and how often the intervals hold the truth: a dict for each parameter."""
+    held = coverage(found.estimate, found.values)
+    for name in found.estimate.space.names:
+        inside = {float(row["level"]): row for row in held[held["parameter"] == name]}
+        yield {"parameter": name} | spread(found.error(name)) | {
+            "half_width": np.median(found.half_width(name)), "held_68": float(inside[0.68]["coverage"]),
+            "held_68_error": float(inside[0.68]["error"]), "held_95": float(inside[0.95]["coverage"]),
+        }
 
 
 def _robust(error):

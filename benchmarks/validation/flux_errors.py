@@ -10,9 +10,7 @@ and flux_errors.png.
 
 import numpy as np
 from astropy import units as u
-from common import ACCENT, GREY, INK, PLOTTED, TITLES, UNITS, answers, arguments, network, pyplot, save, spread, stream, write
-
-from clustercnn.calibration import coverage
+from common import ACCENT, GREY, INK, PLOTTED, TITLES, UNITS, answers, arguments, network, pyplot, recovery, save, spread, stream, write
 
 ERRORS = 0.0, 0.05, 0.1, 0.2, 0.3  # mag
 SEED = 30301
@@ -28,17 +26,13 @@ def wrong_by(error):
 
 
 def rows_of(found, who, error):
-    """Errors and coverage of each parameter."""
-    held = coverage(found.estimate, found.values)
-    rows = []
-    for name in found.estimate.space.names:
-        inside = {float(row["level"]): float(row["coverage"]) for row in held[held["parameter"] == name]}
-        bright = (found.true("age") <= 8) & (found.visibility > 20)
-        young = spread(found.error(name)[bright]) if bright.sum() > 20 else {"sigma": np.nan, "sigma_error": np.nan}
-        rows.append({"network": who, "zero_point_error": error, "parameter": name} | spread(found.error(name))
-                    | {"sigma_young_visible": young["sigma"], "sigma_young_visible_error": young["sigma_error"],
-                       "half_width": np.median(found.half_width(name)), "held_68": inside[0.68], "held_95": inside[0.95]})
-    return rows
+    """Errors and coverage of each parameter, and errors of the clusters that are young and visible."""
+    bright = (found.true("age") <= 8) & (found.visibility > 20)
+    for row in recovery(found):
+        young = spread(found.error(row["parameter"])[bright]) if bright.sum() > 20 else {"sigma": np.nan, "sigma_error": np.nan}
+        yield {"network": who, "zero_point_error": error} | row | {
+            "sigma_young_visible": young["sigma"], "sigma_young_visible_error": young["sigma_error"],
+        }
 
 
 def draw(rows):

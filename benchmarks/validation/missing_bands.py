@@ -10,9 +10,7 @@ The network must be one with conditions, which is told what is missing. Writes m
 from itertools import combinations
 
 import numpy as np
-from common import TITLES, UNITS, answers, arguments, network, spread, stream, write
-
-from clustercnn.calibration import coverage
+from common import TITLES, UNITS, answers, arguments, network, recovery, stream, write
 
 
 def without(missing):
@@ -24,18 +22,6 @@ def without(missing):
     return change
 
 
-def rows_of(found, bands):
-    """Errors, widths and coverage of each parameter."""
-    held = coverage(found.estimate, found.values)
-    rows = []
-    for name in found.estimate.space.names:
-        inside = {float(row["level"]): row for row in held[held["parameter"] == name]}
-        rows.append({"bands": bands, "nll": found.nll.mean(), "parameter": name} | spread(found.error(name))
-                    | {"half_width": np.median(found.half_width(name)), "held_68": float(inside[0.68]["coverage"]),
-                       "held_68_error": float(inside[0.68]["error"]), "held_95": float(inside[0.95]["coverage"])})
-    return rows
-
-
 def main():
     args = arguments(__doc__, samples=5000)
     net, mocks = network(args.model), stream(args)
@@ -43,7 +29,8 @@ def main():
     rows = []
     for missing in (lost for n in range(len(net.bands)) for lost in combinations(numbers, n)):
         bands = ", ".join(net.bands[i] for i in numbers if i not in missing)
-        rows += rows_of(answers(net, mocks, args.samples, without(list(missing)), bands), bands)
+        found = answers(net, mocks, args.samples, without(list(missing)), bands)
+        rows += [{"bands": bands, "nll": found.nll.mean()} | row for row in recovery(found)]
     page = [{"bands": row["bands"], "NLL": f"{row['nll']:.2f}", "parameter": f"{TITLES[row['parameter']]} [{UNITS[row['parameter']]}]",
              "1.48 MAD": row["sigma"], "half 68 % interval": row["half_width"],
              "68 % hold": f"{row['held_68']:.3f} ± {row['held_68_error']:.3f}", "95 % hold": row["held_95"]} for row in rows]

@@ -386,6 +386,23 @@ class BackgroundFields:
         A pool of synthetic discs, each drawn by `GalaxyDisc.draw` with its own child of ``rng``.
 
         A disc of the default size takes some seconds, a pool of the default number minutes, with a bar.
+
+        Parameters
+        ----------
+        instrument : `~clustercnn.instruments.Instrument`
+            Bands, pixel scale and zero points.
+        n_fields : int
+            How many discs.
+        field_shape : tuple of int
+            ``(ny, nx)`` of each.
+        rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
+            Source of randomness.
+        distance, psf, metallicity, extinction_law
+            As in `GalaxyDisc`.
+
+        Returns
+        -------
+        fields : `BackgroundFields`
         """
         generators = np.random.default_rng(rng).spawn(n_fields)
         fields = []

@@ -57,6 +57,8 @@ def artificial_cluster_test(injector, prior, n, finder, *, distance, n_per_image
         "tolerance_pixels": float(tolerance.value),
         "seed": [str(seed.entropy), str(seed.spawn_key)],
     }
+    if injector.extinction_law != "F99":
+        test["extinction_law"] = repr(injector.extinction_law)
     meta = {"creator": f"clustercnn {__version__}", "seed": str(seed.entropy)}
     if everywhere is not None and "distance" not in prior.names:
         meta["distance"] = f"{everywhere.value} Mpc"

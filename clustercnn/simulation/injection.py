@@ -27,6 +27,7 @@ from clustercnn.simulation.mosaic_background import check_pixel_scale
 from clustercnn.simulation.render import band_psfs
 from clustercnn.simulation.scenes import PARAMETERS
 from clustercnn.stamps import warn_of_headers
+from clustercnn.stellar.extinction import get_law
 from clustercnn.stellar.isochrones import IsochroneGrid
 
 __all__ = ["ClusterInjector", "InjectionResult"]
@@ -66,11 +67,13 @@ class ClusterInjector:
         cluster lies; default: the built-in HST model.
     distance : `~astropy.units.Quantity`, optional
         Distance of clusters that are drawn from a table or a prior, for `inject` and `completeness`.
+    extinction_law : str or dust_extinction model
+        Curve of the dust before clusters that are drawn, see `~clustercnn.stellar.get_law`; a table's column of that name comes first.
 
     Raises
     ------
     ValueError
-        If the images and the instrument have different bands or pixel scales.
+        If the images and the instrument have different bands or pixel scales, or there is no such law.
 
     Warns
     -----
@@ -96,7 +99,7 @@ class ClusterInjector:
           40.3       51.8
     """
 
-    def __init__(self, images, *, instrument, psf=None, distance=None):
+    def __init__(self, images, *, instrument, psf=None, distance=None, extinction_law="F99"):
         if not isinstance(images, MultiBandImage):
             images = MultiBandImage.read(images)
         check_instrument(instrument)
@@ -109,6 +112,8 @@ class ClusterInjector:
         self.psf = band_psfs(psf, instrument) if psf is None else psf
         band_psfs(self.psf, instrument, tuple(n / 2 for n in images.shape[::-1]))  # what is no PSF shows here
         self.distance = None if distance is None else positive_quantity(distance, u.Mpc, "distance")
+        get_law(extinction_law)  # an error if there is none of that name
+        self.extinction_law = extinction_law
 
     def inject(self, clusters, positions, rng=None, *, distance=None, saturation=None, out=None, overwrite=False, progress=False):
         """
@@ -183,7 +188,7 @@ class ClusterInjector:
                 # Of a population some ages are bound to lie where isochrones interpolate roughly.
                 warnings.filterwarnings("ignore", message="between log age .* phase")
             for i, (x, y) in enumerate(tqdm(xy, unit="cluster", desc="injecting", disable=not progress)):
-                cluster = _draw(clusters[i], distance, rng) if from_table else clusters[i]
+                cluster = self._draw(clusters[i], distance, rng) if from_table else clusters[i]
                 risen = self._add(cluster, x, y, planes, limits, rng)
                 off[i], saturated[i] = risen is None, bool(risen)
                 rows.append(self._true_values(cluster))
@@ -222,6 +227,17 @@ class ClusterInjector:
                 "distance must be given when the clusters come as a table, here or to ClusterInjector, such as distance=4.5 * u.Mpc"
             )
         return distance
+
+    def _draw(self, row, distance, rng):
+        """The cluster of a row of a table."""
+        age = as_quantity(row["age"], u.yr, "age")
+        # Spaces reach half a step beyond the ages of the shipped grid, where the isochrone at its end is the nearest; others are refused.
+        youngest, oldest = 10 ** IsochroneGrid.default().log_ages[[0, -1]] * u.yr
+        if youngest / HALF_STEP < age < oldest * HALF_STEP:
+            age = np.clip(age, youngest, oldest)
+        further = {"distance": distance, "extinction_law": self.extinction_law}
+        further |= {name: _plain_number(row[name]) for name in FURTHER_COLUMNS if name in row.colnames}
+        return SyntheticCluster(row["mass"], age, row["half_light_radius"], row["a_v"], rng=rng, **further)
 
     @contextmanager
     def _opened(self, out, overwrite, with_mask):
@@ -270,7 +286,8 @@ class ClusterInjector:
         left, right, bottom, top = max(x0, 0), min(x0 + size, nx), max(y0, 0), min(y0 + size, ny)
         if left >= right or bottom >= top:
             return None
-        wide = -(-size // 32) * 32  # few different sizes: renderers are kept
+        # Renderers are kept, so let sizes be few; where a PSF depends on the position each place has its own.
+        wide = -(-size // 32) * 32 if all(psf[band] is self.psf[band] for band in psf) else size
         rate = cluster.rates(instrument, (wide, wide), psf, (x - x0, y - y0))
         rate = np.maximum(rate[:, bottom - y0 : top - y0, left - x0 : right - x0].astype(float), 0.0)
         exposure = np.array([instrument.exposure(band).value for band in instrument.bands])[:, None, None]
@@ -459,16 +476,6 @@ def _cluster_table(clusters):
     if "id" in table.colnames:
         table["id"] = np.ma.asarray(table["id"]).data
     return table
-
-
-def _draw(row, distance, rng):
-    age = as_quantity(row["age"], u.yr, "age")
-    # Spaces reach half a step beyond the ages of the shipped grid, where the isochrone at its end is the nearest; others are refused.
-    youngest, oldest = 10 ** IsochroneGrid.default().log_ages[[0, -1]] * u.yr
-    if youngest / HALF_STEP < age < oldest * HALF_STEP:
-        age = np.clip(age, youngest, oldest)
-    further = {"distance": distance} | {name: _plain_number(row[name]) for name in FURTHER_COLUMNS if name in row.colnames}
-    return SyntheticCluster(row["mass"], age, row["half_light_radius"], row["a_v"], rng=rng, **further)
 
 
 def _plain_number(value):

@@ -6,7 +6,7 @@ import torch
 from astropy import units as u
 
 from clustercnn.images import MultiBandImage
-from clustercnn.instruments import check_instrument
+from clustercnn.instruments import check_instrument, same_pixel_scale
 from clustercnn.parameters import as_quantity
 
 __all__ = ["MosaicBackground", "WholePlaces", "check_pixel_scale"]
@@ -255,5 +255,5 @@ def check_pixel_scale(images, instrument):
     instrument : `~clustercnn.instruments.Instrument`
         With the pixel scale to compare to.
     """
-    if images.pixel_scale is not None and abs(images.pixel_scale / instrument.pixel_scale - 1) > 0.02:
+    if images.pixel_scale is not None and not same_pixel_scale(images.pixel_scale, instrument.pixel_scale):
         raise ValueError(f"images have {images.pixel_scale:.4g}, but the instrument {instrument.pixel_scale:.4g}")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from astropy import units as u
 
-from clustercnn.instruments import check_instrument
+from clustercnn.instruments import check_instrument, same_pixel_scale
 from clustercnn.parameters import positive_quantity
 from clustercnn.psf_powers import NODES, OWN_POWER, radial_transfer
 from clustercnn.seeds import seed_sequence
@@ -381,9 +381,12 @@ def _check_discs(discs, instrument, distance):
     """Raise a ValueError where discs are of another galaxy or instrument than the clusters before them."""
     if not abs(discs.distance / distance - 1) <= 0.01:
         raise ValueError(f"background is of discs at {discs.distance:.4g}, but the clusters are at {distance:.4g}: give both the same distance=")
-    own, others = ((one.passbands, one.pixel_scale) for one in (instrument, discs.instrument))
-    if own[0] != others[0] or not abs(own[1] / others[1] - 1) <= 0.02:
-        raise ValueError(f"background is of discs through {discs.instrument!r}, but the stream is of {instrument!r}")
+    own, others = instrument, discs.instrument
+    same = own.passbands == others.passbands and same_pixel_scale(own.pixel_scale, others.pixel_scale)
+    steps = [abs(own.zero_point(one) - others.zero_point(other)) for one, other in zip(own.bands, others.bands, strict=False)]
+    if not same or max(steps) > 0.1 * u.mag:
+        raise ValueError(f"background is of discs through {others!r}, but the stream is of {own!r}: passbands, pixel scale and zero points "
+                         "must be the same")
 
 
 def _plain_integers(value):
