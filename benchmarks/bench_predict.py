@@ -50,7 +50,7 @@ def main():
     @torch.inference_mode()
     def answer():
         for batch in batches:
-            module.answer(batch, normals[: len(batch)])
+            module.say(module(batch), normals[: len(batch)])
 
     @torch.inference_mode()
     def normalise():

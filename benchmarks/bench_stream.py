@@ -6,7 +6,7 @@ How many labelled mocks a second the training stream makes: the paper's prior be
     python benchmarks/bench_stream.py --device cuda   # on a GPU
 
 It also times the floor: Fourier transforms of the same grids and random numbers of the same kinds alone, as torch and numpy make them
-at their fastest.
+at their fastest; and counts the bytes of the grids that pass through memory, and the operations of the transforms.
 """
 
 import os
@@ -92,6 +92,25 @@ def floor(stream):
     return 1e3 * median_time(transforms, device) / few, 1e3 * median_time(noise, device) / n
 
 
+def traffic(stream):
+    """
+    Megabytes of the renderer's grids that are read and written for a mock, milliseconds of that at the speed of a copy, and Mflop of its transforms.
+
+    The fine grid is cleared, filled and transformed; its half spectrum is written, joined by smooth light, multiplied and folded (six passes); the
+    folded one is written, transformed back along the columns, and read along the rows.
+    """
+    renderer, device = stream._renderer, stream.device.type
+    bands, (ny, nx) = renderer.n_bands, renderer.padded
+    fine, spectrum, folded = 16 * ny * nx, 16 * ny * (nx + 1), 8 * ny * (nx // 2 + 1)  # bytes of a band: float32, and complex64 twice
+    size = bands * (3 * fine + 6 * spectrum + 4 * folded)
+    source = torch.rand(max(1, 200_000_000 // size) * size // 4, device=device)
+    target = torch.empty_like(source)
+    seconds = median_time(lambda: target.copy_(source), device) / (2 * source.numel() * 4)  # of a byte read or written
+    # 2.5 N log2 N operations of a real transform, 5 of a complex one (Frigo & Johnson, the convention of FFTW)
+    flops = bands * 2.5 * ny * nx * (4 * np.log2(4 * ny * nx) + np.log2(ny) + np.log2(nx))
+    return size / 1e6, 1e3 * size * seconds, flops / 1e6
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -108,6 +127,7 @@ def main():
     transforms, noise = floor(stream)
     print(f"floor: Fourier transforms {transforms:.3f} ms, random numbers of the noise {noise:.3f} ms; "
           f"together {(transforms + noise) * one / 10:.0f} % of the time of a mock")
+    print("grids: {:.1f} MB read and written for a mock, {:.3f} ms at the speed of copies; transforms {:.1f} Mflop".format(*traffic(stream)))
     if device == "cpu":
         alone = rate(loader(stream, size, 1), arguments.batches, size, device)
         both = rate(loader(stream, size, 2), 2 * arguments.batches, size, device)

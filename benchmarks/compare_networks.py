@@ -4,10 +4,12 @@ Networks of several designs at equal mocks: each trained once on the same fixed 
 
     python benchmarks/compare_networks.py --folder /somewhere/with/8/GB --samples 150000
     python benchmarks/compare_networks.py --folder /somewhere/with/8/GB --samples 50000
+    python benchmarks/compare_networks.py --folder /somewhere/with/8/GB --speed
     python benchmarks/compare_networks.py --draw
 
 Each run trains every design (or those of ``--designs``) on that many mocks, with a learning rate that goes to zero at the end, and adds rows to
-``results/compare_networks.ecsv``; a design that has its row is not trained again, so that an interrupted run goes on. ``--draw`` makes the
+``results/compare_networks.ecsv``; a design that has its row is not trained again, so that an interrupted run goes on. ``--speed`` times all designs
+side by side, untrained, in one run on a machine that does nothing else, into ``results/compare_networks_speed.ecsv``. ``--draw`` makes the
 learning curves and the table of the docs from all rows: several numbers of mocks are several trainings, not stages of one. The mocks are written once
 and kept (7 GB for 150,000). The two ResNets train in bfloat16 on a processor that has it, in half of the time. One seed each:
 differences of a few hundredths of a nat mean nothing.
@@ -32,7 +34,9 @@ from clustercnn.simulation import MockStream
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "compare_networks.ecsv"
+SPEEDS = RESULTS.with_name("compare_networks_speed.ecsv")
 FIGURE = ROOT / "docs" / "figures" / "learning_curves.png"
+TIMED = 1024  # mocks of a training to time
 PLAIN = {"encoder": "compact", "head": "flow", "photometry": True, "scaling": "fixed", "conditions": False}
 DESIGNS = {
     "compact, flow, photometry": PLAIN,
@@ -45,43 +49,49 @@ DESIGNS = {
 }
 
 
-def train(design, shards, samples, seed, checkpoint):
-    """A network of a design, trained on the first of the mocks, and the minutes that it took."""
+def train(design, shards, samples, seed, checkpoint=None):
+    """A network of a design, trained on the first of the mocks, and the seconds that it took."""
     deep = design["encoder"] == "resnet50"
     net = ClusterNet(shards.contract["bands"], rng=seed, **design)
     precision = "bfloat16" if deep and not emulates_bfloat16("cpu") else "auto"
     history = net.fit(shards, samples, learning_rate=1e-3 if deep else 2.5e-3, precision=precision, validation_samples=0, checkpoint=checkpoint)
-    return net, history.meta["seconds"] / 60
+    return net, history.meta["seconds"]
 
 
-def speed(net, stamps):
-    """Stamps a second with 100 draws, the best of three."""
-    rates = []
+def speeds(shards, stamps):
+    """Mocks a second in training and stamps a second with 100 draws of each design, the best of three rounds."""
+    rows = {name: {"design": name, "trained": 0.0, "answered": 0.0} for name in DESIGNS}
     for _ in range(3):
-        start = time.perf_counter()
-        net.predict(stamps, draws=100, device="cpu")
-        rates.append(len(stamps) / (time.perf_counter() - start))
-    return max(rates)
+        for name, design in DESIGNS.items():
+            net, seconds = train(design, shards, TIMED, 1)
+            start = time.perf_counter()
+            net.predict(stamps, draws=100, device="cpu")
+            rates = {"trained": TIMED / seconds, "answered": len(stamps) / (time.perf_counter() - start)}
+            rows[name] |= {key: max(rate, rows[name][key]) for key, rate in rates.items()}
+    return list(rows.values())
 
 
-def row(name, net, numbers, samples, seed, minutes, rate):
+def row(name, net, numbers, samples, seed):
     """A row of the table of results."""
     values = {"design": name, "samples": samples, "seed": seed, "nll": numbers["nll"]}
     for key in ("scatter", "bias", "coverage_68"):
         values |= {f"{key}_{parameter}": value for parameter, value in numbers[key].items()}
-    values |= {"auc": numbers["auc"], "stamps_per_second": rate, "minutes": minutes}
-    values |= {"parameters": sum(p.numel() for p in net.module.parameters()), "clusters": numbers["clusters"]}
-    return QTable([values])
+    parameters = sum(p.numel() for p in net.module.parameters())
+    return QTable([values | {"auc": numbers["auc"], "parameters": parameters, "clusters": numbers["clusters"]}])
 
 
 def add(new):
     """Write the results with one row more."""
     old = [QTable.read(RESULTS)] if RESULTS.exists() else []
-    table = vstack([*old, new], metadata_conflicts="silent")
+    write(vstack([*old, new], metadata_conflicts="silent"), RESULTS, "python benchmarks/compare_networks.py")
+
+
+def write(table, path, command):
+    """A table with four digits, the machine and the command."""
     for column in table.itercols():
         column.info.format = ".4g" if column.dtype.kind == "f" else None
-    table.meta = {"machine": describe_machine(), "command": "python benchmarks/compare_networks.py"}
-    with whole_file(RESULTS) as partial:
+    table.meta = {"machine": describe_machine(), "command": command}
+    with whole_file(path) as partial:
         table.write(partial)
 
 
@@ -93,8 +103,8 @@ def shown(table):
         columns = [table[f"{key}_{name}"] for name in ("age", "a_v", "mass", "half_light_radius")]
         page[title] = [", ".join(format(value, form) for value in values) for values in zip(*columns)]
     page["AUC"] = [f"{value:.3f}" for value in table["auc"]]
-    page["stamps/s"] = [f"{value:.0f}" for value in table["stamps_per_second"]]
-    page["minutes"] = [f"{value:.0f}" for value in table["minutes"]]
+    speed = {row["design"]: row for row in QTable.read(SPEEDS)}
+    page["trained/s"], page["answered/s"] = ([f"{speed[name][key]:.0f}" for name in table["design"]] for key in ("trained", "answered"))
     page["parameters"] = [f"{value / 1e6:.1f} M" for value in table["parameters"]]
     return page
 
@@ -107,8 +117,7 @@ def draw():
     import matplotlib.pyplot as plt
 
     table = QTable.read(RESULTS)
-    names = table["design"].tolist()
-    order = [name for name in dict.fromkeys([*DESIGNS, *names]) if name in names]  # designs that are no more come last
+    order = [name for name in DESIGNS if name in table["design"]]
     table = table[sorted(range(len(table)), key=lambda i: (table["samples"][i], order.index(table["design"][i])))]
     with whole_file(RESULTS.with_suffix(".rst")) as partial:
         shown(table).write(partial, format="ascii.rst")
@@ -129,6 +138,7 @@ def main():
     parser.add_argument("--designs", type=int, nargs="+", default=range(len(DESIGNS)), help="which: numbers from 0")
     parser.add_argument("--fraction", type=float, default=0.2, help="share of the reference mocks to score on")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--speed", action="store_true", help="time the designs, and train none to its end")
     parser.add_argument("--draw", action="store_true", help="draw the figure of what there is, and train nothing")
     arguments = parser.parse_args()
     if arguments.draw:
@@ -139,17 +149,20 @@ def main():
     instrument = Instrument.from_name("HST/WFC3/UVIS/M83")
     stream = MockStream(ParameterSpace.paper(), instrument, distance=4.5 * u.Mpc, rng=arguments.seed)
     shards = stream.write(arguments.samples, arguments.folder / str(arguments.samples), progress=True)
-    stamps = stream.batch(2**39, 512)["pixels"].numpy() * u.electron / u.s
+    if arguments.speed:
+        stamps = stream.batch(2**39, 512)["pixels"].numpy() * u.electron / u.s
+        write(QTable(speeds(shards, stamps)), SPEEDS, "python benchmarks/compare_networks.py --speed")
+        return
     for name in np.array(list(DESIGNS))[list(arguments.designs)].tolist():
         done = QTable.read(RESULTS) if RESULTS.exists() else {"design": [], "samples": np.array([]), "seed": np.array([])}
         if any((done["samples"] == arguments.samples) & (done["seed"] == arguments.seed) & (np.array(done["design"]) == name)):
             continue
         print(name, flush=True)
         checkpoint = arguments.folder / "training.checkpoint"
-        net, minutes = train(DESIGNS[name], shards, arguments.samples, arguments.seed, checkpoint)
+        net, _ = train(DESIGNS[name], shards, arguments.samples, arguments.seed, checkpoint)
         numbers = score({name: net}, arguments.fraction)[name]
-        add(row(name, net, numbers, arguments.samples, arguments.seed, minutes, speed(net, stamps)))
-        print(QTable.read(RESULTS)["design", "samples", "nll", "scatter_age", "auc", "minutes"][-1:], flush=True)
+        add(row(name, net, numbers, arguments.samples, arguments.seed))
+        print(QTable.read(RESULTS)["design", "samples", "nll", "scatter_age", "auc"][-1:], flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 
 import numpy as np
 from astropy.table import QTable
-from scipy.stats import binom
+from scipy.stats import binom, rankdata
 
 __all__ = ["auc", "calibration_error", "coverage", "pit", "rank_histogram", "reliability", "sbc_ranks", "tarp"]
 
@@ -103,7 +103,7 @@ def pit(estimate, truth, name, rng=0):
     Returns
     -------
     values : `~numpy.ndarray`
-        In 0..1, shape (n,); uniform for a calibrated posterior.
+        In 0..1, shape (n,); uniform for a calibrated posterior. How uniform so many ought to be tells `rank_histogram`, of the same ranks.
 
     Examples
     --------
@@ -272,8 +272,7 @@ def auc(score, label):
         raise ValueError("label must hold positives and negatives")
     if np.isnan(score).any():
         raise ValueError("score must not be NaN")
-    _, place, number = np.unique(score, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(number) - 0.5 * (number - 1))[place]  # mid-ranks, from 1
+    rank = rankdata(score)
     positives = int(label.sum())
     return float((rank[label].sum() - positives * (positives + 1) / 2) / (positives * (label.size - positives)))
 

@@ -3,7 +3,6 @@
 Does the model fit the source?  Sources simulated from the posterior, against the one observed.
 """
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,7 +10,7 @@ import numpy as np
 from astropy import units as u
 
 from clustercnn.instruments import check_instrument
-from clustercnn.parameters import ParameterSpace, as_quantity
+from clustercnn.parameters import as_quantity
 from clustercnn.simulation.background import star_rates
 from clustercnn.simulation.noise import Detector
 from clustercnn.simulation.render import Renderer, band_psfs
@@ -92,7 +91,8 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     -----
     The posterior has seen the pixels that it is compared with: p-values of sources that are what the model says are not spread evenly
     over 0..1 but lean towards the middle, the more so the more the posterior has learned (Gelman, Meng & Stern 1996, Statistica Sinica 6,
-    733).  What small ones are worth is told in the manual under Validation.
+    733).  What small ones are worth is told in the manual under Validation. The stars are those of the default
+    `~clustercnn.simulation.MockStream`: a source of another metallicity, initial mass function or profile is compared with these.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     if not (near & known).any() or not (~near & known).any():
         raise ValueError(f"stamp must have good pixels within {radius:g} pixels of the source and beyond")
 
-    clusters, renderer = _simulator(json.dumps(estimate.space.to_dict()), instrument, distance, psfs, shape, extinction_law)
+    clusters, renderer = _simulator(estimate.space, instrument, distance, psfs, shape, extinction_law)
     light = _light(estimate.draws[i], clusters, renderer, (x, y), n, rng)
     # photons of the sky and noise of the detector come with the pixels of the sky; those of the cluster bring their own
     exposure = Detector.from_instrument(instrument).exposure[:, None, None]
@@ -173,6 +173,5 @@ def _light(draws, clusters, renderer, center, n, rng):
 @lru_cache(maxsize=4)
 def _simulator(space, instrument, distance, psfs, shape, extinction_law):
     """Made once for all sources of a catalogue."""
-    space = ParameterSpace.from_dict(json.loads(space))
     clusters = ClusterScenes(space, instrument, star_rates(instrument, distance), extinction_law=extinction_law)
     return clusters, Renderer(psfs, shape, smooth_reach=clusters.reach)

@@ -207,8 +207,9 @@ def _quickstart(arguments):
     matplotlib.use("agg")  # a picture in a file needs no screen
     from clustercnn.plotting import plot_overview
     from clustercnn.survey import make_catalog
+    from clustercnn.training_run import read_network
 
-    net = _network(arguments.model)
+    net = read_network(arguments.model)
     result = _field(arguments)
     images, truth = result.images, result.truth
     catalog = make_catalog(images, net, rng=arguments.seed, device=arguments.device, progress=True)
@@ -273,12 +274,13 @@ def _field(arguments):
     return _injected(Observation(instrument, DISTANCE, images=images), ParameterSpace.paper(), arguments, clusters)
 
 
-def _injected(data, space, arguments, rng, extinction_law="F99"):
+def _injected(data, space, arguments, rng):
     """Clusters drawn from a space, put into images at random places, and both written to the folder ``out``."""
     from clustercnn.simulation import ClusterInjector
 
     injector = ClusterInjector(
-        data.images, instrument=data.instrument, psf=data.psf, distance=data.distance, extinction_law=extinction_law
+        data.images, instrument=data.instrument, psf=data.psf, distance=data.distance,
+        extinction_law=data.mocks.get("extinction_law", "F99"),
     )
     positions = _places(data.images, arguments.clusters, rng)
     clusters = space.sample(arguments.clusters, rng=rng)
@@ -333,7 +335,7 @@ def _init(arguments):
 def _train(arguments):
     from clustercnn.network.calibrating import LEAST
     from clustercnn.network.device import as_device
-    from clustercnn.training_run import TrainingRun, read_mocks
+    from clustercnn.training_run import TrainingRun
 
     out = arguments.out or Path(arguments.config.stem + ".safetensors")
     checkpoint = out.with_name(out.name + ".checkpoint")
@@ -358,7 +360,7 @@ def _train(arguments):
     if arguments.calibration:
         mosaic = run.stream.background if run.stream.background.noisy else None
         try:
-            _fresh_calibration(run.net, arguments.calibration, 1, device, run.stream.psf, mosaic, read_mocks(arguments.config))
+            _fresh_calibration(run.net, arguments.calibration, 1, device, run.stream.psf, mosaic)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"{out} is trained; clustercnn calibrate --config {arguments.config} --model {out} --out {out} "
                                     "calibrates it") from None
@@ -368,11 +370,12 @@ def _train(arguments):
 
 def _predict(arguments):
     from clustercnn.survey import make_catalog, write_catalog
+    from clustercnn.training_run import read_network
 
     _check_out(arguments.out)
     positions = _table(arguments.positions) if arguments.positions else None
     data = _data(arguments)
-    net = _network(arguments.model)
+    net = read_network(arguments.model)
     catalog = make_catalog(data.images, net, positions=positions, draws=arguments.draws, rng=arguments.seed,
                            device=arguments.device, instrument=data.instrument, distance=data.distance,
                            zero_point_error=arguments.zero_point_error * u.mag, psf=data.psf, checkpoint=arguments.checkpoint,
@@ -385,17 +388,17 @@ def _predict(arguments):
 def _inject(arguments):
     from clustercnn.parameters import ParameterSpace
 
-    data, rng = _data(arguments, INSTRUMENT, DISTANCE), np.random.default_rng(arguments.seed)
-    _injected(data, ParameterSpace.paper(), arguments, rng, _extinction_law(arguments))
+    _injected(_data(arguments, INSTRUMENT, DISTANCE), ParameterSpace.paper(), arguments, np.random.default_rng(arguments.seed))
 
 
 def _validate(arguments):
     """Inject, find, infer; are the clusters found, and do the intervals hold the truth?"""
     from clustercnn.calibration import coverage
     from clustercnn.survey import make_catalog
+    from clustercnn.training_run import read_network
 
-    data, net = _data(arguments, INSTRUMENT, DISTANCE), _network(arguments.model)
-    result = _injected(data, net.space, arguments, np.random.default_rng(arguments.seed), _extinction_law(arguments))
+    data, net = _data(arguments, INSTRUMENT, DISTANCE), read_network(arguments.model)
+    result = _injected(data, net.space, arguments, np.random.default_rng(arguments.seed))
     keywords = {"rng": arguments.seed, "device": arguments.device, "instrument": data.instrument, "distance": data.distance,
                 "psf": data.psf, "progress": True}
     catalog = make_catalog(result.images, net, **keywords)
@@ -412,22 +415,23 @@ def _validate(arguments):
 
 def _calibrate(arguments):
     from clustercnn.network import calibration_text
-    from clustercnn.training_run import Observation, read_mocks, read_mosaic
+    from clustercnn.training_run import Observation, read_mosaic, read_network
 
-    net = _network(arguments.model)
+    net = read_network(arguments.model)
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    psf, mosaic, mocks = None, None, {}
+    psf, mosaic = None, None
     if arguments.config:
-        psf, mosaic, mocks = Observation.read(arguments.config).psf, read_mosaic(arguments.config), read_mocks(arguments.config)
-    _fresh_calibration(net, arguments.samples, arguments.seed, arguments.device, psf, mosaic, mocks)
+        data = Observation.read(arguments.config)
+        psf, mosaic = data.psf, read_mosaic(arguments.config, data)
+    _fresh_calibration(net, arguments.samples, arguments.seed, arguments.device, psf, mosaic)
     print(f"{net}\n\n{calibration_text(net.calibration)}")
     if arguments.out is not None:
         net.save(arguments.out)
         print(f"\nin {arguments.out}")
 
 
-def _fresh_calibration(net, samples, seed, device, psf, background, mocks):
+def _fresh_calibration(net, samples, seed, device, psf, background):
     """Calibrate a network on mocks like those of its training, in front of other discs or of the same mosaic."""
     from clustercnn.instruments import Instrument
     from clustercnn.simulation import BackgroundFields, MockStream
@@ -438,14 +442,14 @@ def _fresh_calibration(net, samples, seed, device, psf, background, mocks):
     instrument, distance = Instrument.from_dict(contract["instrument"]), contract["distance_mpc"] * u.Mpc
     # the training may have had the same seed, but not this sequence
     fields, clusters = np.random.SeedSequence([seed, CALIBRATION]).spawn(2)
+    law = contract.get("population", {}).get("extinction_law", "F99")
     if background is None:
         n_fields = min(max(16, samples // 5000), 64)  # drawing one takes a second or more
-        law = mocks.get("extinction_law", "F99")
         background = BackgroundFields.discs(instrument, n_fields=n_fields, rng=fields, distance=distance, psf=psf, extinction_law=law)
-    settings = {"shape": contract["stamp_shape"]}
+    settings = {"shape": contract["stamp_shape"], "extinction_law": law}
+    settings["positive_fraction"] = 0.5  # equal odds, as the class probability promises them
     varied = "negatives", "neighbour_fraction", "depth_scatter", "noise_correlation", "psf_scatter"
     settings |= {name: contract[name] for name in varied if name in contract}
-    settings |= mocks | {"positive_fraction": 0.5}  # equal odds, as the class probability promises them
     stream = MockStream(net.space, instrument, psf=psf, background=background, distance=distance, rng=clusters, **settings)
     for name in ("background", "light_within_pixels", "population"):
         if contract.get(name, ours := stream.contract[name]) != ours:
@@ -459,8 +463,9 @@ def _info(arguments):
         print(f"clustercnn {__version__}")
         return
     from clustercnn.network import calibration_text
+    from clustercnn.training_run import read_network
 
-    net = _network(arguments.model)
+    net = read_network(arguments.model)
     print(f"{net}\n\n{calibration_text(net.calibration)}\n")
     print(json.dumps({"contract": net.contract, "training": net.training}, indent=2))
 
@@ -500,18 +505,6 @@ def _write(table, path):
         table.write(partial)
 
 
-def _network(model):
-    """A network by its file, or by its name."""
-    from clustercnn.network import ClusterNet
-
-    path = Path(model)
-    if path.is_file():
-        return ClusterNet.load(path)
-    if path.suffix:
-        raise FileNotFoundError(f"there is no model file {model}")
-    return ClusterNet.from_pretrained(model)
-
-
 def _data(arguments, instrument=None, distance=None):
     """What ``--config`` says of the images; or the words of the command line and what goes without saying."""
     from clustercnn.images import MultiBandImage
@@ -532,13 +525,6 @@ def _data(arguments, instrument=None, distance=None):
     if data.images is None:
         raise ValueError(f'{arguments.config} names no images; add them to its table [images], such as F438W = "f438w.fits"')
     return data
-
-
-def _extinction_law(arguments):
-    """Of the dust before clusters, as ``--config`` says it."""
-    from clustercnn.training_run import read_mocks
-
-    return (read_mocks(arguments.config) if arguments.config else {}).get("extinction_law", "F99")
 
 
 def _paths(words):

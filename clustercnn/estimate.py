@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""ClusterEstimate: what is known of each source, as posterior draws. Needs numpy and astropy alone."""
+"""ClusterEstimate: what is known of each source, as posterior draws. Needs numpy, scipy and astropy alone."""
 
 import numpy as np
 from astropy import units as u
@@ -430,7 +430,7 @@ class ClusterEstimate:
 
         Parameters
         ----------
-        names : sequence of str, optional
+        names : str or sequence of str, optional
             Parameters whose joint posterior is meant. Default: all.
 
         Returns
@@ -440,7 +440,7 @@ class ClusterEstimate:
             Phys. Rev. E 69, 066138), to about 0.1 bits with 200 draws. NaN where there are fewer than 8 different draws, and too small
             where few are left after `reweight`. Shape (n,).
         """
-        names = self.space.names if names is None else tuple(names)
+        names = self.space.names if names is None else (names,) if isinstance(names, str) else tuple(names)
         columns = [self.space.names.index(self._parameter(name).name) for name in names]
         unit = np.clip(self.space.to_unit(self.draws)[:, :, columns], 0, 1)
         return np.array([information(draws) for draws in unit], dtype=float)

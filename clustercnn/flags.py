@@ -15,6 +15,6 @@ FLAGS = {
     "saturated": 128,  # a pixel of the source is saturated
     "at the bound": 256,  # the posterior of a parameter piles up at an end of its range
     "multimodal": 512,  # the posterior of the age has more than one peak
-    "PSF unlike training": 2048,  # the PSF told is sharper or wider than those that the network was trained for
     "few mocks": 1024,  # fewer than 10 mocks of the classical peer agree with the photometry
+    "PSF unlike training": 2048,  # the PSF told is sharper or wider than those that the network was trained for
 }

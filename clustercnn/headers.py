@@ -11,7 +11,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 
 from .stellar import photometry
 
-__all__ = ["contradictions", "one_per_band", "read_header", "stated_exposure", "stated_zero_point"]
+__all__ = ["one_per_band", "read_header", "stated_exposure", "wrong_exposures", "wrong_zero_points"]
 
 DEPTH = 1.4  # ratio of exposures from which on a posterior is off
 _ZERO_POINT = 0.1  # magnitudes between the calibrations of different years
@@ -102,27 +102,8 @@ def read_header(item, key, given):
     return name, facts
 
 
-def stated_zero_point(item, band):
-    """
-    The zero point that a header states.
-
-    Parameters
-    ----------
-    item
-        A FITS header, or what has one.
-    band : str
-        What the user calls the band.
-
-    Returns
-    -------
-    zero_point : `~astropy.units.Quantity` or None
-        Vega magnitude of 1 electron/s; None if camera, filter or calibration are not stated.
-
-    Raises
-    ------
-    ValueError
-        If the header is of another band, or contradicts itself.
-    """
+def _stated_zero_point(item, band):
+    """The zero point that a header states, Vega magnitude of 1 electron/s; None if camera, filter or calibration are not stated."""
     header, _ = _keywords(item)
     camera, filters = _camera(header), _filters(header)
     if camera is None or not filters or "PHOTFLAM" not in header:
@@ -130,9 +111,9 @@ def stated_zero_point(item, band):
     return _zero_point(header, _passband(camera, filters, band), band)
 
 
-def contradictions(images, exposures, zero_points):
+def wrong_exposures(images, exposures):
     """
-    Where the headers of images state other exposures or zero points than those that are taken for granted.
+    Where the headers of images state other exposures than those that are taken for granted.
 
     Parameters
     ----------
@@ -140,23 +121,40 @@ def contradictions(images, exposures, zero_points):
         With the headers as ``meta``; what they do not state cannot contradict.
     exposures : dict
         Band -> exposure in seconds.
+
+    Returns
+    -------
+    found : list of str
+        One phrase for each exposure that is off by a factor of more than 1.4.
+    """
+    stated = {band: stated_exposure(images[band].meta) for band in images.bands if band in exposures}
+    return [
+        f"EXPTIME of {band} is {time:g} s, not {exposures[band]:g} s"
+        for band, time in stated.items() if time is not None and not 1 / DEPTH < time / exposures[band] < DEPTH
+    ]
+
+
+def wrong_zero_points(images, zero_points):
+    """
+    Where the headers of images state other zero points or bands than those that are taken for granted.
+
+    Parameters
+    ----------
+    images : `~clustercnn.images.MultiBandImage`
+        With the headers as ``meta``; what they do not state cannot contradict.
     zero_points : dict
         Band -> Vega magnitude of 1 electron/s; compared where the pixels are electrons per second.
 
     Returns
     -------
     found : list of str
-        One phrase for each exposure that is off by a factor of more than 1.4, zero point that is off by more than 0.1 mag, and header
-        of another band.
+        One phrase for each zero point that is off by more than 0.1 mag, and header of another band.
     """
     found = []
     for band in images.bands:
-        time = stated_exposure(images[band].meta)
-        if band in exposures and time is not None and not 1 / DEPTH < time / exposures[band] < DEPTH:
-            found.append(f"EXPTIME of {band} is {time:g} s, not {exposures[band]:g} s")
         if band in zero_points and images[band].unit.is_equivalent(u.electron / u.s):
             try:
-                stated = stated_zero_point(images[band], band)
+                stated = _stated_zero_point(images[band], band)
             except ValueError as error:
                 found.append(str(error))
             else:
@@ -263,11 +261,12 @@ def _zero_point(header, passband, name):
 def _pixel_scale(header, wcs_scale, name):
     way_out = "; give pixel_scale=, such as 0.04 * u.arcsec / u.pix"
     stated = {} if wcs_scale is None else {"WCS": wcs_scale}
-    unit = u.Unit(header.get("CUNIT1", "deg")).to(u.arcsec)
+    unit = str(header.get("CUNIT1") or "deg").strip().lower()
     if "CD1_1" in header:
-        stated["CD"] = _side(header, "CD", 0.0) * unit
+        stated["CD"] = (_side(header, "CD", 0.0) * u.Unit(unit)).to_value(u.arcsec)
     elif all(keyword in header for keyword in ("CDELT1", "CDELT2", "CTYPE1")):
-        stated["CDELT"] = np.sqrt(abs(_number(header, "CDELT1") * _number(header, "CDELT2"))) * _side(header, "PC", 1.0) * unit
+        side = np.sqrt(abs(_number(header, "CDELT1") * _number(header, "CDELT2"))) * _side(header, "PC", 1.0)
+        stated["CDELT"] = (side * u.Unit(unit)).to_value(u.arcsec)
     stated |= {keyword: to_scale(value) for keyword, to_scale in _PIXEL_SCALES.items() if (value := _number(header, keyword))}
     if not stated:
         raise ValueError(f"the header of {name} has none of CD1_1, CDELT1, D001SCAL, PIXAR_A2 and PIXAR_SR" + way_out)

@@ -20,7 +20,7 @@ from .image_sources import as_ccd, band_of_file, open_fits
 from .positions import pixel_positions
 from .stellar import photometry
 
-__all__ = ["LARGEST", "MultiBandImage"]
+__all__ = ["LARGEST", "MultiBandImage", "pixel_shape"]
 
 #: Pixels beyond this, of either sign, count as not finite: software writes 1e30 or -3.4e38 where it knows nothing.
 LARGEST = 1e15
@@ -261,7 +261,7 @@ class MultiBandImage(Mapping):
             pixel of the cutout's centre ``((nx - 1) / 2, (ny - 1) / 2)``. May be negative. A position midway between two
             cutouts (to a thousandth of a pixel), such as a whole pixel with an even ``shape``, gets the upper one.
         """
-        ny, nx = _shape(shape)
+        ny, nx = pixel_shape(shape)
         # round half up: rounding half to even would send neighbouring pixels to different sides
         return np.floor(self.pixel_positions(positions) - [(nx - 1) / 2, (ny - 1) / 2] + 0.5 + _TIE).astype(int)
 
@@ -295,7 +295,7 @@ class MultiBandImage(Mapping):
             If there are NaN outside the mask and ``nan="raise"``, or the unit needs an instrument.
         """
         _check_nan(nan)
-        ny, nx = _shape(shape)
+        ny, nx = pixel_shape(shape)
         origins = self.cutout_origins(positions, shape)
         unit = self.unit if unit is None else u.Unit(unit)
         stamps = np.full((len(origins), len(self), ny, nx), np.nan, dtype=np.float32)
@@ -493,16 +493,28 @@ class MultiBandImage(Mapping):
         Parameters
         ----------
         source : dict, str or `~pathlib.Path`
-            Band -> anything that the class takes, FITS paths in particular; or one file made by `write`.
+            Band -> anything that the class takes, FITS paths in particular; or one file made by `write`. A `MultiBandImage` is read already.
         unit, wcs : optional
             Of the images that state none.
 
         Returns
         -------
         images : `MultiBandImage`
+
+        Raises
+        ------
+        TypeError
+            If ``source`` is nothing of these.
+        ValueError
+            If it is a file that `write` has not made.
         """
+        if isinstance(source, cls):
+            return source
         if isinstance(source, Mapping):
             return cls(source, unit=unit, wcs=wcs)
+        if not isinstance(source, (str, Path)):
+            raise TypeError('images must be a MultiBandImage, such as MultiBandImage.read({"F438W": "f438w_drz.fits"}), or what it reads, not a '
+                            f"{type(source).__name__}")
         with open_fits(source) as hdus:
             header = hdus[0].header
             if header.get("CONTENT") != "MultiBandImage":
@@ -545,9 +557,34 @@ def _check_nan(nan):
         raise ValueError(f"nan must be 'raise' or 'mask', not {nan!r}")
 
 
-def _shape(shape):
-    if len(np.shape(shape)) != 1 or len(shape) != 2 or any(n != int(n) or n < 1 for n in shape):
-        raise ValueError(f"shape must be (ny, nx), two positive integers, not {shape!r}")
+def pixel_shape(shape, name="shape"):
+    """
+    The shape of an image as two plain integers.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        ``(ny, nx)``.
+    name : str
+        Of the argument, for the message.
+
+    Returns
+    -------
+    shape : tuple of int
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+
+    Examples
+    --------
+    >>> from clustercnn.images import pixel_shape
+    >>> pixel_shape([64, 64])
+    (64, 64)
+    """
+    if np.shape(shape) != (2,) or any(n != int(n) or n < 1 for n in shape):
+        raise ValueError(f"{name} must be two whole numbers of pixels (ny, nx) such as (64, 64), not {shape!r}")
     return int(shape[0]), int(shape[1])
 
 

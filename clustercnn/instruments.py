@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """Through what the light arrives: bands, pixel scale, zero points, exposures, gain and read noise of an instrument."""
 
+import copy
 import tomllib
 from functools import lru_cache
 from pathlib import Path
@@ -102,23 +103,18 @@ class Instrument:
         numbers = {"exposure": exposure, "gain": gain, "read_noise": read_noise, "sky": sky}
         numbers = {key: per_band(value, bands, key) for key, value in numbers.items()}
         n_exposures = per_band(n_exposures, bands, "n_exposures")
-        values = {
+        self._values = {
             "name": str(name),
+            "bands": list(bands),
             "pixel_scale": _positive(pixel_scale, _PIXEL_SCALE, "pixel_scale"),
-            "bands": {
-                band: {
-                    "passband": full[band],
-                    "zero_point": _zero_point(zero_points.get(band), passbands[band], band),
-                    "n_exposures": _count(n_exposures[band], f"n_exposures of {band}"),
-                    **{
-                        key: _positive(numbers[key][band], unit, f"{key} of {band}", zero)
-                        for key, (unit, zero) in _PER_BAND.items()
-                    },
-                }
-                for band in bands
+            "zero_points": {band: _zero_point(zero_points.get(band), passbands[band], band) for band in bands},
+            "passbands": full,
+            "n_exposures": {band: _count(n_exposures[band], f"n_exposures of {band}") for band in bands},
+            **{
+                key: {band: _positive(numbers[key][band], unit, f"{key} of {band}", zero) for band in bands}
+                for key, (unit, zero) in _PER_BAND.items()
             },
         }
-        self._values = values
 
     def __setattr__(self, name, value):
         if name != "_values" or hasattr(self, "_values"):
@@ -133,7 +129,7 @@ class Instrument:
 
     def __eq__(self, other):
         # the order of the bands counts: it is the order of the pixels
-        return isinstance(other, Instrument) and self._values == other._values and self.bands == other.bands
+        return isinstance(other, Instrument) and self._values == other._values
 
     def __hash__(self):
         return hash((self.name, self.bands, self._values["pixel_scale"]))
@@ -151,21 +147,21 @@ class Instrument:
     @property
     def passbands(self):
         """Full names of the passbands, a tuple in the order of `bands`."""
-        return tuple(band["passband"] for band in self._values["bands"].values())
+        return tuple(self._values["passbands"].values())
 
     @property
     def pixel_scale(self):
         """Quantity, arcsec per pixel."""
         return self._values["pixel_scale"] * _PIXEL_SCALE
 
-    def _band(self, band):
-        if band not in self._values["bands"]:
+    def _of(self, band, key):
+        if band not in self.bands:
             raise ValueError(f"{self.name} has no band {band!r}; it has {', '.join(self.bands)}")
-        return self._values["bands"][band]
+        return self._values[key][band]
 
     def passband(self, band):
         """Full name of a band's passband, such as ``"WFC3_UVIS_F438W"``."""
-        return self._band(band)["passband"]
+        return self._of(band, "passbands")
 
     def zero_point(self, band, system="vega"):
         """
@@ -184,27 +180,27 @@ class Instrument:
             In mag.
         """
         passband = self.passband(band)
-        return (self._band(band)["zero_point"] + photometry.vega_to_system(passband, system)) * u.mag
+        return (self._of(band, "zero_points") + photometry.vega_to_system(passband, system)) * u.mag
 
     def exposure(self, band):
         """Total exposure time of a band, a Quantity in seconds."""
-        return self._band(band)["exposure"] * u.s
+        return self._of(band, "exposure") * u.s
 
     def gain(self, band):
         """Electrons per adu of a band, a Quantity."""
-        return self._band(band)["gain"] * _GAIN
+        return self._of(band, "gain") * _GAIN
 
     def read_noise(self, band):
         """Electrons rms per pixel and exposure of a band, a Quantity."""
-        return self._band(band)["read_noise"] * u.electron
+        return self._of(band, "read_noise") * u.electron
 
     def n_exposures(self, band):
         """Number of exposures that make up the total of a band."""
-        return self._band(band)["n_exposures"]
+        return self._of(band, "n_exposures")
 
     def sky(self, band):
         """Rate of the sky in each pixel of a band, a Quantity in electron/s."""
-        return self._band(band)["sky"] * u.electron / u.s
+        return self._of(band, "sky") * u.electron / u.s
 
     def to_dict(self):
         """
@@ -215,21 +211,7 @@ class Instrument:
         dict
             In arcsec/pix, mag, s, electron/adu and electron.
         """
-        bands = self._values["bands"]
-        return {
-            "name": self.name,
-            "bands": list(self.bands),
-            "pixel_scale": self._values["pixel_scale"],
-            **{
-                parameter: {band: values[key] for band, values in bands.items()}
-                for parameter, key in {
-                    "zero_points": "zero_point",
-                    "passbands": "passband",
-                    "n_exposures": "n_exposures",
-                    **{key: key for key in _PER_BAND},
-                }.items()
-            },
-        }
+        return copy.deepcopy(self._values)
 
     @classmethod
     def from_dict(cls, values):

@@ -35,6 +35,8 @@ def match_positions(first, second, tolerance):
     ------
     TypeError
         If one list is in pixels and the other on the sky.
+    ValueError
+        If a position is masked or not finite.
 
     Examples
     --------
@@ -65,7 +67,10 @@ def match_positions(first, second, tolerance):
 
 
 def _unit_vectors(coordinates):
-    return coordinates.data.represent_as(UnitSphericalRepresentation).to_cartesian().xyz.value.T
+    xyz = coordinates.data.represent_as(UnitSphericalRepresentation).to_cartesian().xyz.value.T
+    if np.any(getattr(xyz, "mask", False)) or not np.isfinite(xyz).all():
+        raise ValueError("positions on the sky must be finite and not masked")
+    return xyz
 
 
 def _closest_first(one, other, reach):

@@ -261,6 +261,9 @@ class ParameterSpace:
     def __eq__(self, other):
         return isinstance(other, ParameterSpace) and self.to_dict() == other.to_dict()
 
+    def __hash__(self):
+        return hash(self.names)
+
     def __repr__(self):
         ranges = ", ".join(f"{p.name} {p.lower:.4g}..{p.upper:.4g} ({p.scale})" for p in self.parameters)
         return f"<ParameterSpace {ranges}>"

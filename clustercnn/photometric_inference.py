@@ -82,15 +82,12 @@ class StochasticPhotometry:
         self.space = stream.space
         #: What the mocks promise: bands, unit, zero points, pixel scale, stamp shape, ...
         self.contract = dict(stream.contract)
-        self.effective = effective
-        coordinates, fluxes, errors = [], [], []
+        coordinates, fluxes = [], []
         for start in tqdm(range(0, samples, CHUNK), unit_scale=CHUNK, unit="mock", desc="library", disable=not progress):
             batch = {name: values.numpy() for name, values in stream.batch(start, min(CHUNK, samples - start)).items()}
             cluster = batch["is_cluster"] > 0.5
-            measured = _measure(batch["pixels"][cluster])
             coordinates.append(batch["parameters"][cluster])
-            fluxes.append(measured[0])
-            errors.append(measured[1])
+            fluxes.append(_measure(batch["pixels"][cluster])[0])
         coordinates, fluxes = np.concatenate(coordinates), np.concatenate(fluxes)
         self._mocks = _Mocks(self.space, coordinates, fluxes, effective, noisy=True, progress=progress)
 

@@ -509,7 +509,7 @@ def plot_overview(images, truth, catalog, pairs, estimate, accepted):
     plot_recovery(true, found, axes=above.subplots(2, 2))
 
     bright_first = np.argsort(-u.Quantity(found["visibility"]).value)
-    shown = [bright_first[k] for k in np.unique(np.linspace(0.1, 0.8, 3) * len(found)).astype(int)] if len(found) else []
+    shown = [bright_first[k] for k in np.unique((np.linspace(0.1, 0.8, 3) * len(found)).astype(int))] if len(found) else []
     axes = below.subplots(2, 3, squeeze=False)
     for ax in axes.ravel()[[k for k in range(6) if k % 3 >= len(shown)]]:
         ax.axis("off")

@@ -7,6 +7,8 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Row, Table
 from astropy.utils.masked import Masked
 
+from .parameters import as_quantity
+
 __all__ = ["check_ids", "pixel_positions"]
 
 # of photutils: its finders and catalogues, the same before version 3, its PSF photometry, apertures, peaks and first guesses
@@ -101,7 +103,8 @@ def _of_table(table, wcs):
     if not columns and len(sky) == 1:
         return _on_image(table[sky[0]], wcs)
     if not columns and not sky and {"ra", "dec"} <= {name for name in table.colnames if getattr(table[name], "unit", None)}:
-        return _on_image(SkyCoord(table["ra"], table["dec"]), wcs)
+        # Of a plain table SkyCoord would forget the masks.
+        return _on_image(SkyCoord(*(as_quantity(table[name], u.deg, name) for name in ("ra", "dec"))), wcs)
     if not columns:
         raise ValueError("a table of positions needs the columns x_centroid and y_centroid, ra and dec with units such as deg, or one column of sky "
                          f"coordinates; it has {table.colnames}")

@@ -7,13 +7,13 @@ import numpy as np
 from astropy import units as u
 from astropy.utils.exceptions import AstropyUserWarning
 
-from .headers import DEPTH, contradictions
+from .headers import DEPTH, wrong_exposures, wrong_zero_points
 from .instruments import Instrument, check_instrument, same_pixel_scale
 from .parameters import as_quantity
 from .psf import PSF, check_psf_scale
 from .psf_powers import NODES, OWN_POWER, psf_powers
 
-__all__ = ["depth_covered", "log_depth", "log_psf_powers", "psf_covered", "read_stamps", "stamp_shape", "warn_of_headers"]
+__all__ = ["depth_covered", "log_depth", "log_psf_powers", "psf_covered", "read_stamps", "warn_of_headers"]
 
 _PSF = 0.15  # natural logarithm of the power of a PSF from which on sizes and masses are off
 
@@ -64,14 +64,14 @@ def read_stamps(
     `~astropy.units.UnitsError`
         If their unit does not convert.
     ValueError
-        For missing bands, other stamp shapes or passbands, a pixel scale more than 2 % off, and positions missing or out of
-        place.
+        For missing bands, other stamp shapes or passbands, a pixel scale more than 2 % off, positions missing or out of
+        place, and headers that state another band or, by more than 0.1 mag, zero point than the contract where there is no instrument.
 
     Warns
     -----
     `~astropy.utils.exceptions.AstropyUserWarning`
         If exposures of the instrument differ by a factor of more than 1.4 from all that the contract covers (``depth_scatter``), or the headers
-        of images contradict the preset that is the instrument or, without an instrument, the contract.
+        of images contradict the preset that is the instrument or, without an instrument, the exposures of the contract.
 
     Examples
     --------
@@ -135,10 +135,11 @@ def read_stamps(
         if positions is not None:
             warn_of_headers(images, instrument, stacklevel=4)
     elif positions is not None:
-        zero_points = contract.get("zero_points") or {} if unit is not None else {}
-        if odd := contradictions(images, contract.get("exposure", {}), zero_points):
-            warnings.warn(f"the headers are not what the {user} takes for granted ({'; '.join(odd)}): tell it what took the images with "
-                          "instrument=", AstropyUserWarning, stacklevel=3)
+        other = f"the headers are not what the {user} takes for granted (%s): tell it what took the images with instrument="
+        if wrong := wrong_zero_points(images, contract.get("zero_points") or {} if unit is not None else {}):
+            raise ValueError(other % "; ".join(wrong))
+        if wrong := wrong_exposures(images, contract.get("exposure", {})):
+            warnings.warn(other % "; ".join(wrong), AstropyUserWarning, stacklevel=3)
     for scale in (pixel_scale, known):
         if scale is not None:
             _check_pixel_scale(scale, contract.get("pixel_scale"), user)
@@ -176,7 +177,7 @@ def warn_of_headers(images, instrument, stacklevel=3):
     bands = [band for band in images.bands if band in instrument.bands]
     exposures = {band: instrument.exposure(band).to_value(u.s) for band in bands}
     zero_points = {band: instrument.zero_point(band).to_value(u.mag) for band in bands}
-    if odd := contradictions(images, exposures, zero_points):
+    if odd := wrong_exposures(images, exposures) + wrong_zero_points(images, zero_points):
         warnings.warn(f"the headers contradict the instrument {instrument.name} ({'; '.join(odd)}): Instrument.from_header makes one of the "
                       "headers", AstropyUserWarning, stacklevel=stacklevel)
 
@@ -186,35 +187,6 @@ def _is_preset(instrument):
         return instrument == Instrument.from_name(instrument.name)
     except (TypeError, ValueError):  # of cameras, whose exposure users give, or of no preset at all
         return False
-
-
-def stamp_shape(shape):
-    """
-    The shape of stamps as two plain integers.
-
-    Parameters
-    ----------
-    shape : sequence of int
-        ``(ny, nx)``.
-
-    Returns
-    -------
-    shape : tuple of int
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-
-    Examples
-    --------
-    >>> from clustercnn.stamps import stamp_shape
-    >>> stamp_shape([64, 64])
-    (64, 64)
-    """
-    if np.shape(shape) != (2,) or min(shape) < 1:
-        raise ValueError(f"shape must be two numbers of pixels (ny, nx) such as (64, 64), not {shape!r}")
-    return tuple(int(n) for n in shape)
 
 
 def depth_covered(contract):

@@ -3,7 +3,7 @@
 
 import tomllib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from astropy import units as u
@@ -18,7 +18,7 @@ from clustercnn.psf import as_psf
 from clustercnn.simulation import MockStream, MosaicBackground
 from clustercnn.simulation.render import band_psfs
 
-__all__ = ["Observation", "TrainingRun", "read_mosaic"]
+__all__ = ["Observation", "TrainingRun", "read_mosaic", "read_network"]
 
 #: The tables of a file, the entries of each, and what they must be. A path for each band is an entry of images and of psf, too.
 ENTRIES = {
@@ -61,7 +61,8 @@ M83 = "HST/WFC3/UVIS/M83"
 @dataclass
 class Observation:
     """
-    What was observed: the instrument, the distance of the galaxy, and where the file tells them the PSFs and the images.
+    What was observed: the instrument, the distance of the galaxy, and where the file tells them the PSFs, the images, and how mocks of them are
+    made (keywords of `~clustercnn.simulation.MockStream`).
 
     Examples
     --------
@@ -83,11 +84,12 @@ class Observation:
     distance: u.Quantity
     psf: dict | None = None
     images: MultiBandImage | None = None
+    mocks: dict = field(default_factory=dict)
 
     @classmethod
     def read(cls, path):
         """
-        Read the tables ``images``, ``instrument`` and ``psf`` of a file.
+        Read the tables ``images``, ``instrument``, ``psf`` and ``mocks`` of a file.
 
         Parameters
         ----------
@@ -125,7 +127,8 @@ class Observation:
                 steps = per_band(how.pop("oversampling"), instrument.bands, "oversampling")
                 psf = {band: as_psf(folder / given[band], oversampling=steps[band], **how) for band in instrument.bands}
                 band_psfs(psf, instrument)  # which refuses those of other pixels
-        return cls(instrument, distance, psf, images)
+        mocks = {key: value for key, value in tables["mocks"].items() if key not in MOSAIC}
+        return cls(instrument, distance, psf, images, mocks)
 
 
 @dataclass
@@ -183,7 +186,7 @@ class TrainingRun:
             net, start = _network(tables["network"], observation.instrument, folder, seed)
         with _blame(path, "psf"):
             psf = band_psfs(observation.psf, observation.instrument)
-        background = read_mosaic(path) if background is None else background
+        background = read_mosaic(path, observation) if background is None else background
         with _blame(path, "mocks"):
             stream = MockStream(
                 net.space,
@@ -193,29 +196,12 @@ class TrainingRun:
                 background=background,
                 rng=seed,
                 device=device,
-                **read_mocks(path),
+                **observation.mocks,
             )
         return cls(net, stream, tables["training"] | ({} if start is None else {"start": start}))
 
 
-def read_mocks(path):
-    """
-    What a file says of the mocks themselves.
-
-    Parameters
-    ----------
-    path : str or `~pathlib.Path`
-        A TOML file; see `TrainingRun.read`.
-
-    Returns
-    -------
-    keywords : dict
-        Of `~clustercnn.simulation.MockStream`, those of the table ``mocks``.
-    """
-    return {key: value for key, value in _tables(path)["mocks"].items() if key not in MOSAIC}
-
-
-def read_mosaic(path):
+def read_mosaic(path, observation):
     """
     The mosaic that a file puts behind its mocks.
 
@@ -223,6 +209,8 @@ def read_mosaic(path):
     ----------
     path : str or `~pathlib.Path`
         A TOML file, see `TrainingRun.read`.
+    observation : `Observation`
+        What it says of the data.
 
     Returns
     -------
@@ -243,7 +231,6 @@ def read_mosaic(path):
             if "avoid" in mocks:
                 raise ValueError('avoid goes with background = "mosaic"')
             return None
-        observation = Observation.read(path)
         if observation.images is None:
             raise ValueError('background = "mosaic" needs the table [images], such as F438W = "f438w_drz.fits"')
         return MosaicBackground(
@@ -252,6 +239,42 @@ def read_mosaic(path):
             avoid=QTable.read(folder / mocks["avoid"]) if "avoid" in mocks else (),
             avoid_radius=u.Quantity(mocks.get("avoid_radius", 8 * u.pix)),
         )
+
+
+def read_network(name, folder="."):
+    """
+    A network by its file or, where there is none and the name is not that of one, of the pretrained ones.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"mine.safetensors"`` or ``"m83"``.
+    folder : str or `~pathlib.Path`
+        Where the file is looked for.
+
+    Returns
+    -------
+    net : `~clustercnn.network.ClusterNet`
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If there is no pretrained network of that name.
+
+    Examples
+    --------
+    >>> from clustercnn.training_run import read_network
+    >>> read_network("m83").bands
+    ('F336W', 'F438W', 'F814W')
+    """
+    path = Path(folder) / name
+    if path.is_file():
+        return ClusterNet.load(path)
+    if path.suffix:
+        raise FileNotFoundError(f"there is no model file {path}")
+    return ClusterNet.from_pretrained(name)
 
 
 def _tables(path):
@@ -330,7 +353,7 @@ def _network(given, instrument, folder, seed):
     if wrong := set(given) - {"start", "scaling"}:
         raise ValueError(f"{', '.join(sorted(wrong))} cannot go with start, which has an architecture already")
     name = given["start"]
-    start = ClusterNet.load(folder / name) if (folder / name).is_file() else ClusterNet.from_pretrained(name)
+    start = read_network(name, folder)
     if len(start.bands) != len(instrument.bands):
         raise ValueError(
             f"start = {name!r} has {len(start.bands)} bands, {', '.join(start.bands)}, but the data {len(instrument.bands)}: "

@@ -227,7 +227,7 @@ def test_one_band_by_its_name():
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"shape": (-1, 64)}, r"shape must be \(ny, nx\)"),
+    ({"shape": (-1, 64)}, r"shape must be two whole numbers of pixels"),
     ({"position": (np.nan, 3)}, r"position must be \(x, y\) in pixels"),
     ({"position": 31.5}, r"position must be \(x, y\) in pixels"),
 ])

@@ -8,6 +8,7 @@ import pytest
 from astropy import units as u
 from astropy.nddata import CCDData
 from astropy.table import QTable
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 from photutils.detection import DAOStarFinder
 from photutils.segmentation import SourceFinder
@@ -278,6 +279,8 @@ def test_recovered_fraction():
     # three of three is no proof of all
     assert np.all((0 < table["fraction_lo"][:2]) & (table["fraction_lo"][:2] < table["fraction"][:2]))
     assert 0.6 < table["fraction_lo"][1] < 0.8 and table["fraction_hi"][1] <= 1 and np.isnan(table["fraction_hi"][2])
+    truth["mass"] = Masked(truth["mass"], mask=[True, *[False] * 6])
+    assert recovered_fraction(truth, "mass", [1, 10] * u.Msun)["n"].tolist() == [2]
     with pytest.raises(TypeError, match="edges must be a Quantity"):
         recovered_fraction(truth, "mass", [1, 10])
     with pytest.raises(u.UnitsError, match="edges must have a unit"):

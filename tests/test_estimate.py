@@ -345,6 +345,7 @@ def test_information_gain():
     half = ClusterEstimate(SPACE.from_unit(unit), SPACE)
     assert half.information_gain().mean() == pytest.approx(1, abs=0.15)  # neighbourhoods reach over the sharp edge
     assert half.information_gain(["mass"]).mean() == pytest.approx(1, abs=0.1)
+    np.testing.assert_array_equal(half.information_gain("mass"), half.information_gain(["mass"]))
     assert abs(half.information_gain(["age", "a_v"]).mean()) < 0.05
     narrow = gaussian(n=20, k=400, width=0.05)
     assert narrow.information_gain().mean() == pytest.approx(-4 * np.log2(0.05 * np.sqrt(2 * np.pi * np.e)), abs=0.2)

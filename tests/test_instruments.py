@@ -321,6 +321,9 @@ def test_pixel_scale_of_every_form_of_coordinates():
         merged = bare.copy()
         merged.update(cards)
         assert Instrument.from_header(merged).pixel_scale.value == pytest.approx(0.04)
+    for unit in ("", "DEG"):
+        header["CUNIT1"] = unit
+        assert Instrument.from_header(header).pixel_scale.value == pytest.approx(0.04)
 
 
 @pytest.mark.parametrize("key", ["exposure", "sky"])

@@ -420,5 +420,6 @@ def test_one_band_may_stand_alone(grid):
     age = 10 * u.Myr
     assert grid.ssp_magnitudes(age, passbands="F438W") == grid.ssp_magnitudes(age, passbands=["F438W"])
     assert bolometric_correction([3.7], [4.4], 0.0, "F438W") == bolometric_correction([3.7], [4.4], 0.0, ["F438W"])
+    assert (grid.isochrone(age, passbands="F438W")["F438W"] == grid.isochrone(age, passbands=["F438W"])["F438W"]).all()
     with pytest.raises(ValueError, match="passbands must hold at least one name"):
         grid.ssp_magnitudes(age, passbands=[])

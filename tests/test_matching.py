@@ -8,6 +8,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
+from astropy.utils.masked import Masked
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,5 +81,9 @@ def test_errors():
     for tolerance in (-1 * u.pix, np.nan * u.pix, [1, 2] * u.pix):
         with pytest.raises(ValueError, match="tolerance"):
             match_positions([(0, 0)], [(0, 0)], tolerance)
+    lost = SkyCoord(Masked([1, 3] * u.deg, mask=[False, True]), [2, 4] * u.deg)
+    for unknown in (lost, SkyCoord([1, np.nan] * u.deg, [2, np.nan] * u.deg)):
+        with pytest.raises(ValueError, match="finite and not masked"):
+            match_positions(sky, unknown, 1 * u.arcsec)
     with pytest.raises(ValueError, match="x_centroid"):
         match_positions(QTable({"x": [1]}), [(0, 0)], 1 * u.pix)

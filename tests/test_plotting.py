@@ -208,6 +208,8 @@ def test_plot_overview(images, estimate, matched):
     pairs = QTable({"first": np.array(matched, int), "second": np.array(matched, int)})
     figure = plotting.plot_overview(images, truth, catalog, pairs, estimate[matched], accepted=catalog["p_cluster"] > 0.9)
     figure.canvas.draw()
+    numbers = [ax.get_title().partition(":")[0] for ax in figure.get_axes() if "visibility" in ax.get_title()]
+    assert numbers == ["1", "2", "3"][: len(matched)]  # each source once
 
 
 def test_history_of_a_training():

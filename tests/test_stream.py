@@ -504,6 +504,6 @@ def test_a_stream_knows_its_parameters():
     parsec = ParameterSpace([*SPACE.parameters[:3], Parameter("half_light_radius", 0.5 * u.pc, 15 * u.pc)])
     with pytest.raises(u.UnitsError, match="half_light_radius of space must have a unit that converts to 'arcsec', not 'pc'"):
         make_stream(space=parsec)
-    for shape in (64, (64,), (0, 64)):
-        with pytest.raises(ValueError, match="shape must be two numbers of pixels"):
+    for shape in (64, (64,), (0, 64), (64.7, 64)):
+        with pytest.raises(ValueError, match="shape must be two whole numbers of pixels"):
             make_stream(shape=shape)

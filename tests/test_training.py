@@ -176,6 +176,13 @@ def test_training_again():
     with pytest.raises(ValueError, match="patience must be"):
         net.fit(FakeStream(only_clusters=True), samples=32, start=make(rng=5), patience=0, **SHORT)
     assert net.calibration == calibration and net.contract == contract and torch.equal(weights(net), before)
+    net.calibration = calibration = {"date": "of before"}
+    broken = FakeStream()
+    broken.batch = lambda start, size: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        net.fit(broken, samples=32, **SHORT)
+    assert net.calibration == calibration
+    net.calibration = {}
     net.fit(FakeStream(only_clusters=True), samples=32, learning_rate=1e-6, **SHORT)
     assert (weights(net) - before).abs().max() < 1e-3
     assert net.module.cluster.counts.tolist() == [0, 32]
@@ -303,8 +310,7 @@ def test_two_processes_learn_as_one(tmp_path):
     (one, first), (two, second) = results
     assert (first.meta["processes"], second.meta["processes"]) == (1, 2)
     for name in ("train_nll", "nll", "class_loss"):
-        np.testing.assert_allclose(first[name], second[name], atol=0.02)
-    np.testing.assert_allclose(first["train_nll"][0], second["train_nll"][0], rtol=1e-4)
+        np.testing.assert_allclose(first[name], second[name], rtol=1e-4, atol=1e-4)
     assert one.module.cluster.counts.tolist() == two.module.cluster.counts.tolist()
 
 

@@ -164,6 +164,8 @@ def test_wrong_entries(folder, text, message):
 def test_missing_files_are_named(folder):
     with pytest.raises(FileNotFoundError, match="nowhere.fits"):
         observe(folder, '[images]\nF438W = "nowhere.fits"')
+    with pytest.raises(FileNotFoundError, match="there is no model file .*mine.safetensors"):
+        read(folder, '[network]\nstart = "mine.safetensors"', EMPTY)
     with pytest.raises(FileNotFoundError, match="none.toml"):
         TrainingRun.read(folder / "none.toml")
 

@@ -190,14 +190,25 @@ def peer_answers(args, found):
     digest = digest_of(args, more=["photometric_inference.py"])
     path = args.cache / f"peer-{digest}-{args.library}-{args.samples}.fits"
     if not path.exists():
-        mocks = stream(args)
-        library = MockStream(mocks.space, mocks.instrument, distance=mocks.distance, background=fields(args, rng=LIBRARY_SEED), rng=LIBRARY_SEED,
-                             positive_fraction=1.0)
-        peer = StochasticPhotometry(library, samples=args.library, progress=True)
-        parts = [peer.predict(mocks.batch(i, min(PEER_BATCH, args.samples - i))["pixels"].numpy() * RATE, rng=i)
-                 for i in range(0, args.samples, PEER_BATCH)]
-        ClusterEstimate.concatenate(parts).write(path)
-    return Answers(found.truth, found.visibility, np.full(len(found.truth), np.nan), ClusterEstimate.read(path))
+        peer_estimate(peer_of(args), stream(args), args.samples, PEER_BATCH).write(path)
+    return found._replace(nll=np.full(len(found.truth), np.nan), estimate=ClusterEstimate.read(path))
+
+
+def peer_of(args):
+    """Stochastic photometry with a library of other clusters before other discs."""
+    mocks = stream(args)
+    library = MockStream(mocks.space, mocks.instrument, distance=mocks.distance, background=fields(args, rng=LIBRARY_SEED), rng=LIBRARY_SEED,
+                         positive_fraction=1.0)
+    return StochasticPhotometry(library, samples=args.library, progress=True)
+
+
+def peer_estimate(peer, mocks, n, size=BATCH, change=None):
+    """What it says of the first clusters of a stream; ``change`` as for `answers`."""
+    parts = []
+    for start in range(0, n, size):
+        pixels = mocks.batch(start, min(size, n - start))["pixels"].numpy()
+        parts.append(peer.predict((pixels if change is None else change(pixels, start)) * RATE, rng=start))
+    return ClusterEstimate.concatenate(parts)
 
 
 def digest_of(args, net=None, more=()):

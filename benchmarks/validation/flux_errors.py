@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """
-RQ3: wrong zero points. The calibrated network, told of them or not, and the renormalized one, which cannot see them.
+RQ3: wrong zero points. The calibrated network, told of them or not, the renormalized one, which cannot see them, and the classical peer.
 
     python benchmarks/validation/flux_errors.py [--renormalized m83-renormalized]
 
@@ -10,10 +10,13 @@ and flux_errors.png.
 
 import numpy as np
 from astropy import units as u
-from common import ACCENT, GREY, INK, PLOTTED, TITLES, UNITS, answers, arguments, network, pyplot, recovery, save, spread, stream, write
+from common import (
+    ACCENT, GREY, INK, PLOTTED, TITLES, UNITS, answers, arguments, network, peer_estimate, peer_of, pyplot, recovery, save, spread, stream, write,
+)
 
 ERRORS = 0.0, 0.05, 0.1, 0.2, 0.3  # mag
 SEED = 30301
+PEER = "stochastic photometry"
 
 
 def wrong_by(error):
@@ -40,7 +43,7 @@ def draw(rows):
     plt = pyplot()
     figure, axes = plt.subplots(2, 4, figsize=(13, 5.6), sharex=True, layout="constrained")
     for (top, bottom), name in zip(axes.T, ("age", "a_v", "mass", "half_light_radius")):
-        for who, color, style in (("not told", INK, "o-"), ("told", ACCENT, "s-"), ("renormalized", GREY, "^:")):
+        for who, color, style in (("not told", INK, "o-"), ("told", ACCENT, "s-"), ("renormalized", GREY, "^:"), (PEER, "k", "x--")):
             part = [row for row in rows if row["network"] == who and row["parameter"] == name]
             x = [row["zero_point_error"] for row in part]
             sigma, error = [row["sigma"] for row in part], [row["sigma_error"] for row in part]
@@ -54,15 +57,17 @@ def draw(rows):
 
 
 def main():
-    args = arguments(__doc__, samples=5000, renormalized=("m83-renormalized", "name or file of the renormalized network"))
+    args = arguments(__doc__, samples=2500, renormalized=("m83-renormalized", "name or file of the renormalized network"))
     net, free, mocks = network(args.model), network(args.renormalized), stream(args)
     tellable = net.config["conditions"] and net.config["scaling"] == "fixed"
     if not tellable:
         print(f"{net!r} cannot be told of wrong zero points, and the rows of 'told' are left out")
-    rows = []
+    rows, peer = [], peer_of(args)
     for error in ERRORS:
         title = f"{error:g} mag"
-        rows += rows_of(answers(net, mocks, args.samples, wrong_by(error), title), "not told", error)
+        found = answers(net, mocks, args.samples, wrong_by(error), title)
+        rows += rows_of(found, "not told", error)
+        rows += rows_of(found._replace(estimate=peer_estimate(peer, mocks, args.samples, change=wrong_by(error))), PEER, error)
         if tellable:
             told = answers(net, mocks, args.samples, wrong_by(error), title, zero_point_error=error * u.mag)
             rows += rows_of(told, "told", error)
@@ -71,7 +76,8 @@ def main():
              "parameter": f"{TITLES[row['parameter']]} [{UNITS[row['parameter']]}]",
              "1.48 MAD": f"{row['sigma']:.3f} ± {row['sigma_error']:.3f}",
              "bias": f"{row['bias']:+.3f} ± {row['bias_error']:.3f}",
-             "half 68 % interval": row["half_width"], "68 % hold": row["held_68"], "95 % hold": row["held_95"]}
+             "half 68 % interval": row["half_width"], "68 % hold": f"{row['held_68']:.3f} ± {row['held_68_error']:.3f}",
+             "95 % hold": row["held_95"]}
             for row in sorted(rows, key=lambda row: (row["network"], row["parameter"], row["zero_point_error"]))
             if row["parameter"] in ("age", "a_v", "mass")]
     write("flux_errors", rows, f"{args.samples:,} {args.clusters}; {net!r} and {free!r}.", page)

@@ -121,7 +121,7 @@ def draw(rows):
 
 
 def main():
-    args = arguments(__doc__, samples=4000, data=(None, "folder with isochrones/ and psf/"))
+    args = arguments(__doc__, samples=2000, data=(None, "folder with isochrones/ and psf/"))
     net, mocks = network(args.model), stream(args)
     plain = answers(net, mocks, args.samples, title="unchanged")
     rows = []

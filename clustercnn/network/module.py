@@ -145,36 +145,22 @@ class ClusterModule(nn.Module):
         losses["visibility"] = -weight * self.visibility.log_prob(features, unit, visibility).sum(), n
         return losses
 
-    def forget_counts(self):
-        """Let the class head begin to count: the mix of an earlier training may have been another."""
-        self.cluster.counts.zero_()
-
-    def count(self, is_cluster):
-        """Tell the class head which labels it has been trained on."""
-        self.cluster.count(is_cluster)
-
-    def answer(self, pixels, normals, depth=None, zero_point_error=None, psf=None):
+    def say(self, features, normals):
         """
-        All that the network says of stamps.
+        What the heads say of stamps.
 
         Parameters
         ----------
-        pixels : `~torch.Tensor`
-            Shape (n, band, ny, nx).
+        features : `~torch.Tensor`
+            Of the stamps, as `forward` gives them, shape (n, features).
         normals : `~torch.Tensor`
             Standard normal numbers, shape (n, draws, d + 2).
-        depth, zero_point_error, psf
-            As in `forward`.
 
         Returns
         -------
         coordinates, visibility, p_cluster : `~torch.Tensor`
             Shapes (n, draws, d), (n, draws) and (n,).
         """
-        return self.say(self(pixels, depth, zero_point_error, psf), normals)
-
-    def say(self, features, normals):
-        """What the heads say of features (n, features); see `answer`."""
         coordinates = self.posterior.transport(features, normals[..., :-2])
         visibility = self.visibility.transport(features, self.posterior.to_unit(coordinates), normals[..., -2:])
         return coordinates, visibility, self.cluster(features).sigmoid()

@@ -15,9 +15,10 @@ from scipy.special import ndtr
 from tqdm import tqdm
 
 from clustercnn.estimate import FLAGS, ClusterEstimate
+from clustercnn.images import pixel_shape
 from clustercnn.parameters import ParameterSpace, as_quantity
 from clustercnn.psf_powers import NODES
-from clustercnn.stamps import depth_covered, log_depth, log_psf_powers, psf_covered, read_stamps, stamp_shape
+from clustercnn.stamps import depth_covered, log_depth, log_psf_powers, psf_covered, read_stamps
 
 from .augmentation import ZERO_POINT_ERROR, Augmentation
 from .calibrating import LEAST, calibrate_module
@@ -94,7 +95,7 @@ class ClusterNet:
         for name, value, allowed in (("encoder", encoder, ENCODERS), ("head", head, HEADS), ("scaling", scaling, SCALINGS)):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {tuple(allowed)}, not {value!r}")
-        shape = stamp_shape(shape)
+        shape = pixel_shape(shape)
         for band, scale in dict(scales or {}).items():
             if scale is not None and not (np.isscalar(scale) and 0 < scale < np.inf):
                 raise ValueError(f"scales must be positive numbers of electron/s per pixel, not {scale!r} for {band}")
@@ -171,26 +172,45 @@ class ClusterNet:
         tensorboard=None,
     ):
         """
-        Train on a stream of mocks. A script that calls it may be started by ``torchrun``; see `~clustercnn.network.train`.
+        Train on a stream of mocks; the weights end as the best of their exponential moving average.
 
         A network that has been trained goes on from the weights that it has; if the training fails, it is as before.
 
         Parameters
         ----------
         stream : `~clustercnn.simulation.MockStream` or alike
-            Anything with ``batch(start, size)`` and ``contract``.
+            Anything with ``batch(start, size)``, a dict of tensors, and ``contract``.
         samples : int
-            Mocks to see.
+            Mocks to see, rounded up to whole batches.
         device : str
             ``'auto'`` takes a CUDA device where there is one.
         progress : bool
             Show a bar with rate and loss, and a line per validation.
-        batch_size, learning_rate, weight_decay, workers, precision, validation, validation_samples, validate_every, patience,
-        checkpoint, checkpoint_minutes, tensorboard
-            See `~clustercnn.network.train`. With ``checkpoint`` (a path) an interrupted training goes on where it stopped.
+        batch_size, learning_rate, weight_decay : int, float, float
+            As usual; the batch is that of all processes together, the learning rate the peak of the cycle.
+        workers : int
+            Processes that make batches, each with one thread; 0 makes them in this process. On a CPU the training itself then
+            uses that many threads fewer. The samples and their order never depend on it.
+        precision : {'auto', 'float32', 'bfloat16'}
+            In which the encoder works; ``'auto'`` is bfloat16 on GPUs and float32 elsewhere. A processor without bfloat16 emulates it, many
+            times slower than float32, which brings a warning.
         start : `ClusterNet`, optional
             A trained network of the same architecture, number of bands and parameter space to start from (fine-tuning), for
             example for other backgrounds, PSFs, depths or bands. Its scaling may be another one.
+        validation : object, optional
+            Stream whose first samples are the validation set, which is never augmented. Default: samples of ``stream`` from 2**40 on; a
+            fixed set has none.
+        validation_samples, validate_every : int
+            Size of the validation set (0: none), and training samples between two looks at it.
+        patience : int, optional
+            Stop after so many looks without a better loss, 1 or more. Default: never.
+        checkpoint : path, optional
+            File that the whole state goes to every ``checkpoint_minutes``, and at SIGINT and SIGTERM. If it exists the
+            training goes on from there, to the same result as without the interruption.
+        checkpoint_minutes : float
+            Minutes between checkpoints.
+        tensorboard : path, optional
+            Directory for logs that TensorBoard shows, if it is installed.
 
         Returns
         -------
@@ -199,21 +219,37 @@ class ClusterNet:
 
         Raises
         ------
+        FloatingPointError
+            If the loss is not finite; the message names the samples.
+        FileNotFoundError
+            If the folder of the checkpoint does not exist.
         ValueError
-            If the stream's bands, stamp shape or parameter space are not those of the network; if ``start`` is another kind of network.
+            If the stream's bands, stamp shape or parameter space are not those of the network; if ``start`` is another kind of network;
+            if ``samples`` is not positive, the batch cannot be shared out, there is nothing to validate on, or the checkpoint is of another
+            training.
+
+        Notes
+        -----
+        The loss is the mean negative log posterior density of the positives, plus the binary cross-entropy of the class, plus
+        0.3 times the negative log density of the positives' ln(visibility). AdamW with a one-cycle learning rate (up over 10
+        % of the samples, then a cosine to zero), gradients clipped to a norm of 2. The schedule counts samples, never time.
+
+        In a script that ``torchrun`` has started, each process makes and learns from its part of every batch, and the gradients are averaged
+        (`~torch.nn.parallel.DistributedDataParallel`; gloo on CPUs, NCCL on GPUs): the same batches in the same order for any number of
+        processes. The first process validates, writes checkpoints and shows progress.
         """
         contract = self._checked_contract(stream)
         untouched, before = copy.deepcopy(self.__dict__), self.training
-        if start is not None:
-            self._start_from(start)
-            before = start.training
-        self._set_calibration({}, None)
-        self._describe(stream, contract)
-        self.contract = contract
-        augmentation = None
-        if self.config["conditions"]:
-            augmentation = Augmentation(self.module.scales, calibrated=self.config["scaling"] == "fixed")
         try:
+            if start is not None:
+                self._start_from(start)
+                before = start.training
+            self._set_calibration({}, None)
+            self._describe(stream, contract)
+            self.contract = contract
+            augmentation = None
+            if self.config["conditions"]:
+                augmentation = Augmentation(self.module.scales, calibrated=self.config["scaling"] == "fixed")
             history = train(
                 self.module,
                 stream,
@@ -449,14 +485,13 @@ class ClusterNet:
         `~astropy.units.UnitsError`
             If their unit does not convert to electron/s.
         ValueError
-            For missing bands, other stamp shapes or passbands, a pixel scale or distance more than 2 % off the network's,
-            and NaN unless ``nan="mask"``.
+            For missing bands, other stamp shapes or passbands, a pixel scale or distance more than 2 % off the network's, headers that
+            state another filter or zero point where there is no ``instrument``, and NaN unless ``nan="mask"``.
 
         Warns
         -----
         `~astropy.utils.exceptions.AstropyUserWarning`
-            If the network is not trained, or the exposures of ``instrument``, the PSF, or the exposures, zero points or filters that headers
-            state, differ from its own.
+            If the network is not trained, or the exposures of ``instrument``, the PSF, or the exposures that headers state differ from its own.
         """
         if draws < 1 or batch_size < 1:
             raise ValueError(f"draws and batch_size must be at least 1, not {draws} and {batch_size}")

@@ -27,7 +27,7 @@ from .distributed import distributed, from_first, gathered, summed
 from .modelfile import read_file, write_file
 from .module import TOLD
 
-__all__ = ["TrainingHistory", "train"]
+__all__ = ["TrainingHistory"]
 
 # The stream's own samples from here on are kept for validation when no other stream is given.
 VALIDATION_START = 2**40
@@ -79,90 +79,14 @@ class _Loss(torch.nn.Module):
 
 
 def train(
-    module,
-    stream,
-    samples,
-    *,
-    batch_size=128,
-    learning_rate=2.5e-3,
-    weight_decay=0.02,
-    workers=0,
-    device="cpu",
-    precision="auto",
-    augmentation=None,
-    validation=None,
-    validation_samples=2048,
-    validate_every=100_000,
-    patience=None,
-    checkpoint=None,
-    checkpoint_minutes=5.0,
-    tensorboard=None,
-    progress=True,
-    identity=None,
+    module, stream, samples, *, batch_size, learning_rate, weight_decay, workers, device, precision, augmentation, validation, validation_samples,
+    validate_every, patience, checkpoint, checkpoint_minutes, tensorboard, progress, identity,
 ):
     """
-    Train a module on a stream; its weights end as the best of their exponential moving average.
+    What `ClusterNet.fit` does with its module, which ends with the best weights of their exponential moving average; returns the history.
 
-    The loss is the mean negative log posterior density of the positives, plus the binary cross-entropy of the class, plus
-    0.3 times the negative log density of the positives' ln(visibility). AdamW with a one-cycle learning rate (up over 10
-    % of the samples, then a cosine to zero), gradients clipped to a norm of 2. The schedule counts samples, never time.
-
-    Started by ``torchrun``, each process makes and learns from its part of every batch, and the gradients are averaged
-    (`~torch.nn.parallel.DistributedDataParallel`; gloo on CPUs, NCCL on GPUs): the same batches in the same order for any number of
-    processes. The first process validates, writes checkpoints and shows progress.
-
-    Parameters
-    ----------
-    module : `~torch.nn.Module`
-        Such as `ClusterModule`, with ``losses(batch)``, ``count(is_cluster)`` and ``forget_counts()``.
-    stream : object
-        ``stream.batch(start, size)`` gives a dict of tensors; see `clustercnn.simulation.MockStream`.
-    samples : int
-        Mocks to train on, rounded up to whole batches.
-    batch_size, learning_rate, weight_decay : int, float, float
-        As usual; the batch is that of all processes together, the learning rate the peak of the cycle.
-    workers : int
-        Processes that make batches, each with one thread; 0 makes them in this process. On a CPU the training itself then
-        uses that many threads fewer. The samples and their order never depend on it.
-    device : str or `~torch.device`
-        Where to train.
-    precision : {'auto', 'float32', 'bfloat16'}
-        In which the encoder works; ``'auto'`` is bfloat16 on GPUs and float32 elsewhere. A processor without bfloat16 emulates it, many
-        times slower than float32, which brings a warning.
-    augmentation : `Augmentation`, optional
-        What is done to the stamps before the network sees them; never to those of the validation.
-    validation : object, optional
-        Stream whose first samples are the validation set. Default: samples of ``stream`` from 2**40 on; a fixed set has none.
-    validation_samples, validate_every : int
-        Size of the validation set (0: none), and training samples between two looks at it.
-    patience : int, optional
-        Stop after so many looks without a better loss, 1 or more. Default: never.
-    checkpoint : path, optional
-        File that the whole state goes to every ``checkpoint_minutes``, and at SIGINT and SIGTERM. If it exists the
-        training goes on from there, to the same result as without the interruption.
-    checkpoint_minutes : float
-        Minutes between checkpoints.
-    tensorboard : path, optional
-        Directory for logs that TensorBoard shows, if it is installed.
-    progress : bool
-        Show a progress bar.
-    identity : dict, optional
-        JSON-able description of network and stream, kept in the checkpoint and compared on resuming.
-
-    Returns
-    -------
-    history : `TrainingHistory`
-        One row per validation.
-
-    Raises
-    ------
-    FloatingPointError
-        If the loss is not finite; the message names the samples.
-    FileNotFoundError
-        If the folder of the checkpoint does not exist.
-    ValueError
-        If ``samples`` is not positive, the batch cannot be shared out, there is nothing to validate on, or the checkpoint is of another
-        training.
+    The parameters are explained there, but for ``augmentation``, the `Augmentation` of stamps or None, and ``identity``, a JSON-able
+    description of network and stream that is kept in the checkpoint and compared on resuming.
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
@@ -233,7 +157,7 @@ class _Trainer:
 
     def __init__(self, module, steps, batch_size, learning_rate, weight_decay, augmentation, rank, world, device):
         self.module = module.to(device).train()
-        module.forget_counts()
+        module.cluster.counts.zero_()  # the mix of an earlier training may have been another
         self.steps, self.batch_size, self.learning_rate, self.augmentation = steps, batch_size, learning_rate, augmentation
         self.rank, self.world, self.device = rank, world, device
         self.average = copy.deepcopy(module).eval().requires_grad_(False)
@@ -270,7 +194,7 @@ class _Trainer:
         torch.nn.utils.clip_grad_norm_(self.module.parameters(), CLIP)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.module.count(gathered(batch["is_cluster"], self.world))
+        self.module.cluster.count(gathered(batch["is_cluster"], self.world))
         _follow(self.average, self.module, self.step)
         self.step += 1
         self.recent.append(parts["nll"])

@@ -9,7 +9,7 @@ import torch
 from astropy import units as u
 from astropy.table import QTable
 
-from clustercnn.images import MultiBandImage
+from clustercnn.images import MultiBandImage, pixel_shape
 from clustercnn.parameters import as_quantity, positive_quantity
 from clustercnn.profiles import elliptical, get_profile
 from clustercnn.simulation.noise import Detector, warn_of_missing_noise
@@ -365,8 +365,7 @@ class SyntheticCluster:
 
     def rates(self, instrument, shape=(64, 64), psf=None, position=None):
         """The pixels of `render` as a float32 array of shape (n_bands, ny, nx), electron/s."""
-        if len(shape) != 2 or min(shape) < 1:
-            raise ValueError(f"shape must be (ny, nx) of at least 1 pixel each, not {shape}")
+        shape = pixel_shape(shape)
         centre = ((shape[1] - 1) / 2, (shape[0] - 1) / 2) if position is None else position
         if np.shape(centre) != (2,) or not np.isfinite(centre).all():
             raise ValueError(f"position must be (x, y) in pixels, such as (31.5, 31.5), not {position}")
@@ -376,7 +375,7 @@ class SyntheticCluster:
             10 ** (0.4 * (instrument.zero_point(band).value - self.star_magnitudes(instrument.passband(band)))) for band in instrument.bands
         ]
         make = _kept_renderer if shape[0] * shape[1] <= _LARGEST_KEPT else Renderer
-        renderer = make(tuple(psf[band] for band in instrument.bands), tuple(shape), many_stars=len(x) > MANY_STARS)
+        renderer = make(tuple(psf[band] for band in instrument.bands), shape, many_stars=len(x) > MANY_STARS)
         stamp = torch.zeros(len(x), dtype=torch.int64)
         return renderer(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(np.array(flux)), stamp, 1)[0].numpy()
 

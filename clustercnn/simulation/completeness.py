@@ -167,6 +167,7 @@ def recovered_fraction(truth, name, edges):
     table : `~astropy.table.QTable`
         ``lower``, ``upper``, ``n``, ``fraction``, its binomial standard ``error``, and the 68 % interval ``fraction_lo`` to
         ``fraction_hi`` (Jeffreys), which is honest where nearly none or nearly all are recovered; NaN in empty bins.
+        Rows whose value is masked or NaN are in none.
 
     Examples
     --------
@@ -186,7 +187,8 @@ def recovered_fraction(truth, name, edges):
     edges = u.Quantity(edges)
     if edges.ndim != 1 or len(edges) < 2 or np.any(np.diff(edges) <= 0):
         raise ValueError(f"edges must be two or more ascending numbers, not {edges}")
-    values, recovered = np.asarray(truth[name].value, dtype=float), np.asarray(truth["recovered"], dtype=bool)
+    recovered, mask = np.asarray(truth["recovered"], dtype=bool), getattr(truth[name], "mask", False)
+    values = np.where(mask, np.nan, np.asarray(truth[name].value, dtype=float))
     number, found = (np.histogram(values[chosen], edges.value)[0] for chosen in (np.isfinite(values), recovered))
     filled = number > 0
     fraction, error, low, high = np.full((4, len(number)), np.nan)

@@ -100,8 +100,7 @@ class ClusterInjector:
     """
 
     def __init__(self, images, *, instrument, psf=None, distance=None, extinction_law="F99"):
-        if not isinstance(images, MultiBandImage):
-            images = MultiBandImage.read(images)
+        images = MultiBandImage.read(images)
         check_instrument(instrument)
         if set(images.bands) != set(instrument.bands):
             raise ValueError(f"images must have the bands {instrument.bands} of the instrument, not {images.bands}")
@@ -169,8 +168,7 @@ class ClusterInjector:
         tells of clusters whose box lies off the image.
         """
         rng = np.random.default_rng(rng)
-        # In a plain table units stand beside the numbers.
-        xy = self.images.pixel_positions(QTable(positions, copy=False) if isinstance(positions, Table) else positions)
+        xy = self.images.pixel_positions(positions)
         if isinstance(clusters, ParameterSpace):
             clusters = clusters.sample(len(xy), rng)
         from_table = isinstance(clusters, Table)

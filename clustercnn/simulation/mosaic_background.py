@@ -4,6 +4,7 @@
 import numpy as np
 import torch
 from astropy import units as u
+from scipy.ndimage import maximum_filter
 
 from clustercnn.images import MultiBandImage
 from clustercnn.instruments import check_instrument, same_pixel_scale
@@ -98,7 +99,8 @@ class WholePlaces:
             places, number = np.empty((height, (width + 7) // 8), dtype=np.uint8), np.empty(height, dtype=np.int64)
             for rows in self._blocks(height):
                 bad = np.unpackbits(self._bad[rows.start : rows.stop + ny - 1], axis=1, count=self.shape[1])
-                whole = _window_sum(_window_sum(bad, ny, 0), nx, 1) == 0
+                # Of each rectangle the largest value, which stands at its first pixel.
+                whole = maximum_filter(bad, (ny, nx), origin=(-(ny // 2), -(nx // 2)))[: rows.stop - rows.start, :width] == 0
                 self._keep_away(whole, rows, ((nx - 1) / 2, (ny - 1) / 2))
                 places[rows], number[rows] = np.packbits(whole, axis=1), whole.sum(axis=1)
             self._places[ny, nx] = places, np.cumsum(number)
@@ -113,15 +115,6 @@ class WholePlaces:
             if low < high and left < right:
                 squared = (np.arange(low, high)[:, None] - y) ** 2 + (np.arange(left, right) - x) ** 2
                 whole[low - rows.start : high - rows.start, left:right] &= squared >= radius**2
-
-
-def _window_sum(values, size, axis):
-    """Sums of ``size`` neighbours along an axis, which becomes shorter by ``size - 1``."""
-    total = np.cumsum(values, axis=axis, dtype=np.int32)
-    last, before = ((slice(None),) * axis + (rows,) for rows in (slice(size - 1, None), slice(None, -size)))
-    result = total[last].copy()
-    result[(slice(None),) * axis + (slice(1, None),)] -= total[before]
-    return result
 
 
 class MosaicBackground:
@@ -180,8 +173,7 @@ class MosaicBackground:
     noisy = True
 
     def __init__(self, images, *, instrument=None, avoid=(), avoid_radius=8 * u.pix):
-        if not isinstance(images, MultiBandImage):
-            images = MultiBandImage.read(images)
+        images = MultiBandImage.read(images)
         if instrument is not None:
             check_instrument(instrument)
         bands = images.bands if instrument is None else instrument.bands

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.integrate import cumulative_trapezoid
 from torch.nn.functional import embedding
 
 from clustercnn.simulation.random_numbers import RandomTensors
@@ -92,7 +93,7 @@ class StarTables:
             luminosity = np.stack([10 ** (-0.4 * np.interp(mass, knots, m)) for m in np.transpose(magnitudes)], axis=-1)
             product = luminosity[:, :, None] * luminosity[:, None, :]
             self.number[i], self.mass[i], self.luminosity[i] = number, mass, luminosity
-            self.bright_mass[i] = _integral_from_start(mass, number)
+            self.bright_mass[i] = cumulative_trapezoid(mass, number, axis=0, initial=0)
             buried = imf.ppf(1.0 - dead * imf.mean_mass * np.linspace(0.0, 1.0, 1001))
             self.other_square[i] = dead * np.trapezoid(buried**2, dx=1e-3) + _integral_to_end(mass**2, number)
             self.other_mean[i] = _integral_to_end(luminosity, number)
@@ -182,10 +183,5 @@ class StarTables:
 
 def _integral_to_end(values, number):
     """Integral of values over number from each entry to the last one."""
-    total = _integral_from_start(values, number)
+    total = cumulative_trapezoid(values, number, axis=0, initial=0)
     return total[-1] - total
-
-
-def _integral_from_start(values, number):
-    width = np.diff(number).reshape(-1, *[1] * (values.ndim - 1))
-    return np.concatenate([np.zeros_like(values[:1]), np.cumsum((values[1:] + values[:-1]) / 2 * width, axis=0)])

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from astropy import units as u
 
+from clustercnn.images import pixel_shape
 from clustercnn.instruments import check_instrument, same_pixel_scale
 from clustercnn.parameters import positive_quantity
 from clustercnn.psf_powers import NODES, OWN_POWER, radial_transfer
@@ -21,7 +22,6 @@ from clustercnn.simulation.render import Renderer, band_psfs
 from clustercnn.simulation.scenes import ClusterScenes, Scenes
 from clustercnn.simulation.shards import write_shards
 from clustercnn.simulation.visibility import APERTURE_RADIUS, Visibility
-from clustercnn.stamps import stamp_shape
 from clustercnn.stellar.imf import get_imf
 
 __all__ = ["MockStream"]
@@ -139,7 +139,7 @@ class MockStream:
         self.chunk_size = CHUNKS[self.device.type]
         self.space = space
         self.instrument = instrument
-        self.shape = stamp_shape(shape)
+        self.shape = pixel_shape(shape)
         self.distance = positive_quantity(distance, u.Mpc, "distance")
         self.positive_fraction = positive_fraction
         self.neighbour_fraction = neighbour_fraction

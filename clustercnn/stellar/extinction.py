@@ -1,8 +1,6 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """A_band/A_V of interstellar dust: from any curve of dust_extinction at the pivot, or integrated over stellar spectra."""
 
-from importlib import import_module
-
 import numpy as np
 from astropy import units as u
 
@@ -43,28 +41,29 @@ def get_law(law="F99", r_v=None):
     >>> round(float(get_law("G03_SMCBar")(5500 * u.AA)), 2)
     1.0
     """
-    averages, constants = (import_module(f"dust_extinction.{name}") for name in ("parameter_averages", "averages"))
+    from dust_extinction import averages, parameter_averages, shapes
+    from dust_extinction.baseclasses import BaseExtModel
+
     if not isinstance(law, str):
-        if not isinstance(law, import_module("dust_extinction.baseclasses").BaseExtModel):
+        if not isinstance(law, BaseExtModel):
             raise TypeError(f"law must be the name of a curve or a model of dust_extinction, not {type(law).__name__}")
-        shapes = import_module("dust_extinction.shapes")
         if isinstance(law, (shapes.FM90, shapes.FM90_B3)):
             raise ValueError(f"law gives A / A_V, but {type(law).__name__} gives E(lambda-V) / E(B-V)")
         if r_v is not None:
             raise ValueError("r_v goes with the name of a law; a model has its own")
         return law
-    dependent = [name for name in averages.__all__ if name != "G16"]  # G16 has a second parameter: bring the model
+    dependent = [name for name in parameter_averages.__all__ if name != "G16"]  # G16 has a second parameter: bring the model
     if law in dependent:
-        curve = getattr(averages, law)
+        curve = getattr(parameter_averages, law)
         r_v = 3.1 if r_v is None else float(r_v)
         if not curve.Rv_range[0] <= r_v <= curve.Rv_range[1]:
             raise ValueError(f"r_v is {r_v}, but {law} is defined from {curve.Rv_range[0]} to {curve.Rv_range[1]}")
         return curve(Rv=r_v)
-    if law not in constants.__all__:
-        raise ValueError(f"law is {law!r}, but must be one of {', '.join([*dependent, *constants.__all__])}, or a model")
+    if law not in averages.__all__:
+        raise ValueError(f"law is {law!r}, but must be one of {', '.join([*dependent, *averages.__all__])}, or a model")
     if r_v is not None:
         raise ValueError(f"r_v has no meaning for {law}, an average with an R_V of its own")
-    return getattr(constants, law)()
+    return getattr(averages, law)()
 
 
 def covered_range(law):

@@ -456,6 +456,7 @@ class IsochroneGrid:
         True
         """
         log_age = np.log10(float(positive_quantity(age, u.yr, "age").value))
+        passbands = [passbands] if isinstance(passbands, str) else passbands
         stars, magnitudes = self._stars(log_age, metallicity, passbands)
         table = QTable({name: getattr(stars, name) for name in COLUMNS})
         for name in ("initial_mass", "mass"):

@@ -7,9 +7,9 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
+from clustercnn.images import MultiBandImage
 from clustercnn.instruments import check_instrument
 
-from .detection import as_images
 
 __all__ = ["aperture_photometry"]
 
@@ -56,7 +56,7 @@ def aperture_photometry(images, positions, instrument=None, zero_points=None):
     """
     from photutils.aperture import CircularAnnulus, CircularAperture
 
-    images = as_images(images)
+    images = MultiBandImage.read(images)
     if instrument is not None:
         check_instrument(instrument)
     xy = images.pixel_positions(positions)

@@ -4,9 +4,7 @@ Candidates: compact to extended sources on a crowded galaxy disc, found with pho
 """
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from astropy.table import QTable
@@ -75,7 +73,7 @@ def find_clusters(images, threshold=10.0, fwhm=(2.5, 5.0, 10.0), box_size=64):
     _check_filter(fwhm, box_size)
     if not threshold > 0:
         raise ValueError(f"threshold must be a positive significance, such as 5, not {threshold}")
-    pixels = as_images(images).to_array(nan="mask")
+    pixels = MultiBandImage.read(images).to_array(nan="mask")
     found = [_peaks(pixels, width, threshold, box_size) for width in fwhm]
     x, y, significance, width = np.concatenate(found, axis=1)
     order = _merged(x, y, significance, width)
@@ -121,7 +119,7 @@ def detection_image(images, fwhm=2.5, box_size=64):
     0.0 50 40
     """
     _check_filter(fwhm, box_size)
-    significance, mask = _significance(as_images(images).to_array(nan="mask"), fwhm, box_size)
+    significance, mask = _significance(MultiBandImage.read(images).to_array(nan="mask"), fwhm, box_size)
     inside = np.zeros_like(mask)
     border = int(np.ceil(fwhm))
     inside[border:-border, border:-border] = True
@@ -166,7 +164,7 @@ class PhotutilsFinder:
         """Candidates as the finder's table, or None, as photutils has it, where there are none."""
         from photutils.segmentation import SourceCatalog, SourceFinder
 
-        images = as_images(images)
+        images = MultiBandImage.read(images)
         if self.bands is not None:
             bands = (self.bands,) if isinstance(self.bands, str) else self.bands
             images = MultiBandImage({band: images[band] for band in bands})
@@ -177,16 +175,6 @@ class PhotutilsFinder:
             return self.finder(significance, mask=mask)
         segments = self.finder(significance, self.threshold, mask=mask)
         return None if segments is None else SourceCatalog(significance, segments, mask=mask).to_table(columns=SEGMENT_COLUMNS)
-
-
-def as_images(images):
-    """A `~clustercnn.images.MultiBandImage` of what it reads, or as it is."""
-    if isinstance(images, MultiBandImage):
-        return images
-    if not isinstance(images, (Mapping, str, Path)):
-        raise TypeError('images must be a MultiBandImage, such as MultiBandImage.read({"F438W": "f438w_drz.fits"}), or what it reads, not a '
-                        f"{type(images).__name__}")
-    return MultiBandImage.read(images)
 
 
 def as_finder(finder):

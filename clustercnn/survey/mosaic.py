@@ -18,15 +18,15 @@ from astropy.utils.exceptions import AstropyUserWarning
 from clustercnn import __version__
 from clustercnn.estimate import FLAGS
 from clustercnn.files import to_json, whole_file
-from clustercnn.images import MultiBandImage
-from clustercnn.instruments import Instrument
+from clustercnn.images import MultiBandImage, pixel_shape
+from clustercnn.instruments import check_instrument
 from clustercnn.parameters import positive_quantity
 from clustercnn.positions import check_ids
 from clustercnn.psf import fingerprint
 from clustercnn.seeds import seed_sequence
 
 from .aperture import aperture_photometry
-from .detection import as_finder, as_images
+from .detection import as_finder
 from .parts import find_parts
 from .tasks import open_checkpoint, tables_of
 
@@ -132,11 +132,11 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
     >>> catalog = make_catalog(images, ClusterNet.from_pretrained("m83"), checkpoint="m83.tiles")  # doctest: +SKIP
     >>> clusters = catalog[(catalog["p_cluster"] > 0.95) & (catalog["part_of"] == 0)]  # doctest: +SKIP
     """
-    images = as_images(images)
+    images = MultiBandImage.read(images)
     if not (hasattr(net, "predict") and hasattr(net, "contract")):
         raise TypeError(f'net must be a ClusterNet, such as ClusterNet.from_pretrained("m83"), not {net!r}')
-    if not (instrument is None or isinstance(instrument, Instrument)):
-        raise TypeError(f'instrument must be an Instrument, such as Instrument.from_name("HST/WFC3/UVIS/M83"), not {instrument!r}')
+    if instrument is not None:
+        check_instrument(instrument)
     if missing := [band for band in net.contract.get("bands", ()) if band not in images]:
         warnings.warn(f"the images lack the bands {missing} of the network, which counts them as unknown", AstropyUserWarning)
     finder = as_finder(finder)
@@ -259,9 +259,7 @@ def _columns(positions):
 
 def _tiles(shape, tile_shape):
     """Lower and upper bounds (y0, y1, x0, x1) of the tiles of an image, in pixels."""
-    if np.shape(tile_shape) != (2,) or any(n != int(n) or n < 1 for n in tile_shape):
-        raise ValueError(f"tile_shape must be (ny, nx), two whole numbers of at least 1, not {tile_shape}")
-    height, width = (int(n) for n in tile_shape)
+    height, width = pixel_shape(tile_shape, "tile_shape")
     return [(y, min(y + height, shape[0]), x, min(x + width, shape[1]))
             for y in range(0, shape[0], height) for x in range(0, shape[1], width)]
 
