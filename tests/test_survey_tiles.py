@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,7 @@ def test_pickled_images_of_files_are_paths(paths):
 RUN = """
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from fake_net import BANDS, Net, finder
 from clustercnn.survey import make_catalog, mosaic
@@ -281,7 +283,7 @@ def test_neither_tiles_nor_workers_show_with_the_embedded_network(client, one_th
         assert_same(catalog, catalogs[0])
 
 
-def wait(i, seconds):
+def wait(seconds, i):
     time.sleep(seconds)
     return QTable({"i": [i]})
 
@@ -289,11 +291,11 @@ def wait(i, seconds):
 def test_few_pieces_at_once(client):
     """A worker that begins everything would hold the pixels of everything."""
     most, made = 2 * AHEAD, []
-    for i, table in _made_there(wait, list(range(30)), (0.02,), list(range(30)), client):
+    for i, table in _made_there(partial(wait, 0.02), list(range(30)), list(range(30)), client):
         made.append((i, table["i"][0]))
         assert len(client.futures) <= most + 2  # those under way, the one that came, and what they share
     assert sorted(made) == [(i, i) for i in range(30)]
-    assert [table["i"][0] for table in tables_of(wait, [5, 6, 7], (0.0,), "waiting", client=client)] == [5, 6, 7]
+    assert [table["i"][0] for table in tables_of(partial(wait, 0.0), [5, 6, 7], "waiting", client=client)] == [5, 6, 7]
 
 
 def test_what_was_not_exposed_is_unknown(paths):

@@ -6,6 +6,7 @@ Catalogues of whole mosaics: candidates tile by tile, then a posterior for each,
 import hashlib
 import re
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -162,13 +163,13 @@ def make_catalog(images, net, finder=None, positions=None, tile_shape=(2048, 204
             "psf": None if psf is None else {band: fingerprint(one) for band, one in psf.items()}, "saturation": limits})
     how = {"client": client, "folder": folder, "progress": progress}
     if positions is None:
-        candidates = _joined(tables_of(_find_in_tile, tiles, (images, finder), "detecting", **how))
+        candidates = _joined(tables_of(partial(_find_in_tile, images, finder), tiles, "detecting", **how))
         if not len(candidates):
             warnings.warn("no candidate in the images", AstropyUserWarning)
     xy = _xy(candidates)
     chunks = [(xy[start : start + CHUNK], np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)))
               for i, start in enumerate(range(0, max(len(xy), 1), CHUNK))]
-    inferred = vstack(tables_of(_infer, chunks, (images, net, options, limits), "predicting", **how), metadata_conflicts="silent")
+    inferred = vstack(tables_of(partial(_infer, images, net, options, limits), chunks, "predicting", **how), metadata_conflicts="silent")
     catalog = _catalog(images, candidates, inferred)
     radius = catalog["half_light_radius"].to_value(u.arcsec) / _arcsec_per_pixel(images, pixel_scale, net)
     main = find_parts(xy, radius, np.asarray(catalog["p_cluster"]), np.asarray(catalog["visibility"], float))
@@ -264,7 +265,7 @@ def _tiles(shape, tile_shape):
             for y in range(0, shape[0], height) for x in range(0, shape[1], width)]
 
 
-def _find_in_tile(tile, images, finder):
+def _find_in_tile(images, finder, tile):
     """The candidates that a tile owns, in pixels of the whole image."""
     y0, y1, x0, x1 = tile
     ny, nx = images.shape
@@ -303,12 +304,12 @@ def _joined(tables):
 
 def _check(images, net, options, limits, seed):
     """Infer nothing: what the network refuses, and what its answers lack, shall show before hours of search."""
-    answer = _infer((np.empty((0, 2)), seed), images, net, options, limits)
+    answer = _infer(images, net, options, limits, (np.empty((0, 2)), seed))
     if missing := [name for name in ("half_light_radius", "visibility", "p_cluster") if name not in answer.colnames]:
         raise TypeError(f"net.predict must give a ClusterEstimate with {', '.join(missing)}")
 
 
-def _infer(chunk, images, net, options, limits):
+def _infer(images, net, options, limits, chunk):
     """Photometry, posteriors and flags of a chunk of sources."""
     xy, seed = chunk
     estimate = net.predict(images, xy, rng=seed, nan="mask", **options)

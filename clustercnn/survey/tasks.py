@@ -5,7 +5,6 @@ Work in pieces: here or on the workers of dask, with finished pieces kept in a f
 
 import json
 import operator
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -61,18 +60,16 @@ def open_checkpoint(folder, settings):
     return folder
 
 
-def tables_of(work, items, shared, name, *, client=None, folder=None, progress=False):
+def tables_of(work, items, name, *, client=None, folder=None, progress=False):
     """
-    The tables ``work(item, *shared)`` of all items, in their order.
+    The tables ``work(item)`` of all items, in their order.
 
     Parameters
     ----------
     work : callable
-        Returns an `~astropy.table.QTable`.
+        Returns an `~astropy.table.QTable`. With a client each worker gets it once, so what it needs every time goes into a `~functools.partial`.
     items : sequence
         What it is called with, one after the other.
-    shared : tuple
-        What it needs every time; with a client each worker gets it once.
     name : str
         Of the tables in the folder, and of the progress bar.
     client : `~dask.distributed.Client`, optional
@@ -90,7 +87,7 @@ def tables_of(work, items, shared, name, *, client=None, folder=None, progress=F
     tables = [None] * len(items) if paths is None else [_read(path) for path in paths]
     todo = [i for i, table in enumerate(tables) if table is None]
     with tqdm(total=len(items), initial=len(items) - len(todo), unit="piece", desc=name, disable=not progress) as bar:
-        made = ((i, work(items[i], *shared)) for i in todo) if client is None else _made_there(work, items, shared, todo, client)
+        made = ((i, work(items[i])) for i in todo) if client is None else _made_there(work, items, todo, client)
         for i, table in made:
             if paths is not None:
                 _write(table, paths[i])
@@ -117,16 +114,12 @@ def _read(path):
     return table if table.meta.pop("rows", None) == len(table) else None
 
 
-def _applied(work, shared, item):
-    return work(item, *shared)
-
-
-def _made_there(work, items, shared, todo, client):
+def _made_there(work, items, todo, client):
     """Number and table of each piece, as the workers finish them."""
     from distributed import as_completed
 
     # As one object, which is pickled: of what it finds in lists and dicts dask sends quantities as arrays, without their units.
-    job = client.scatter(partial(_applied, work, shared), broadcast=True, hash=False)
+    job = client.scatter(work, broadcast=True, hash=False)
     waiting, futures = iter(todo), {}
     with client.as_current():
         finished = as_completed(with_results=True)
