@@ -32,6 +32,7 @@ _NAMES = {
     "visibility": "visibility (S/N)",
 }
 _LOGARITHMIC = ("age", "mass", "half_light_radius")
+_CELLS = 64  # of a density, along each axis
 _INK, _TRUTH = "#31688e", "#d1495b"
 
 
@@ -312,18 +313,18 @@ def plot_history(history, axes=None):
     return np.asarray(axes)
 
 
-def _density(samples, bounds, cells=64):
+def _density(samples, bounds):
     """
     Histogram of draws, smoothed with Scott's bandwidth and reflected at the bounds, as the prior has hard edges.
 
-    ``samples`` has shape (k, d), ``bounds`` (d, 2); returns the density per cell (cells, ...) with sum 1.
+    ``samples`` has shape (k, d), ``bounds`` (d, 2); returns the density per cell with sum 1, ``_CELLS`` along each axis.
     """
     from scipy.ndimage import gaussian_filter
 
-    counts, _ = np.histogramdd(samples, bins=cells, range=bounds)
+    counts, _ = np.histogramdd(samples, bins=_CELLS, range=bounds)
     width = len(samples) ** (-1 / (samples.shape[1] + 4))
     spread = np.subtract(*np.percentile(samples, [84, 16], axis=0)) / 2
-    cell = np.ptp(bounds, axis=1) / cells
+    cell = np.ptp(bounds, axis=1) / _CELLS
     smooth = gaussian_filter(counts, np.maximum(width * spread / cell, 0.5), mode="reflect")
     return smooth / max(smooth.sum(), np.finfo(float).tiny)
 
@@ -333,7 +334,7 @@ def _parameter(estimate, i, name):
     space = estimate.space
     parameter = space[name]
     samples = np.asarray(estimate.draws[i, :, space.names.index(name)], dtype=float)
-    edges = parameter.from_coordinate(np.linspace(*parameter.bounds, 65)).value
+    edges = parameter.from_coordinate(np.linspace(*parameter.bounds, _CELLS + 1)).value
     return samples, parameter, edges
 
 
@@ -380,7 +381,7 @@ def plot_joint(estimate, i, names=("age", "a_v"), truth=None, ax=None):
     ax.pcolormesh(x_edges, y_edges, density, cmap="Blues", shading="flat", rasterized=True)
     levels = _levels(density, (0.95, 0.68))
     if len(levels):
-        centers = [p.from_coordinate(np.linspace(*p.bounds, 129)[1::2]).value for p in (horizontal, vertical)]
+        centers = [p.from_coordinate(np.linspace(*p.bounds, 2 * _CELLS + 1)[1::2]).value for p in (horizontal, vertical)]
         ax.contour(*centers, density, levels, colors="0.25", linewidths=(0.7, 1.3)[-len(levels):])
     if (truth := _with_units(truth)) is not None:
         x, y = (as_quantity(truth[p.name], p.unit, p.name).value for p in (horizontal, vertical))

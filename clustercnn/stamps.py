@@ -267,9 +267,9 @@ def psf_covered(contract):
     return _PSF + (1 + OWN_POWER) * contract.get("psf_scatter", 0.0)
 
 
-def log_psf_powers(psf, contract, user="network"):
+def log_psf_powers(psf, contract):
     """
-    How much wider or sharper the PSFs of data are than those of a contract.
+    How much wider or sharper the PSFs of data are than those of a network's contract.
 
     Parameters
     ----------
@@ -277,8 +277,6 @@ def log_psf_powers(psf, contract, user="network"):
         Band -> `~clustercnn.psf.PSF`, as `~clustercnn.psf.as_psf` makes it.
     contract : dict
         With ``bands`` and ``psf_transfer``, the transfer function of each band's PSF.
-    user : str
-        Whose contract it is, for the message.
 
     Returns
     -------
@@ -312,9 +310,9 @@ def log_psf_powers(psf, contract, user="network"):
     if not (isinstance(psf, dict) and all(isinstance(one, PSF) for one in psf.values())):
         raise TypeError(f"psf must be a dict of band -> PSF, {example}, not {psf!r}")
     if not set(psf) & set(bands):
-        raise ValueError(f"psf must have an entry for bands of the {user}, {bands}, {example}; it has {tuple(psf)}")
+        raise ValueError(f"psf must have an entry for bands of the network, {bands}, {example}; it has {tuple(psf)}")
     if not transfers:
-        raise ValueError(f"psf cannot be told to this {user}, which does not say for which PSF it was made")
+        raise ValueError("psf cannot be told to this network, which does not say for which PSF it was made")
     powers = np.zeros((len(bands), len(NODES)))
     for i, band in enumerate(bands):
         if band in psf:
@@ -324,7 +322,7 @@ def log_psf_powers(psf, contract, user="network"):
     if np.abs(powers).max() > psf_covered(contract):
         i = int(np.abs(powers).max(axis=1).argmax())
         warnings.warn(
-            f"the PSF of {bands[i]} is {np.exp(powers[i, 1] / 2):.2g} times as wide as that which the {user} was made for, which is beyond what it "
+            f"the PSF of {bands[i]} is {np.exp(powers[i, 1] / 2):.2g} times as wide as that which the network was made for, which is beyond what it "
             "knows: its posteriors are not calibrated for it",
             AstropyUserWarning,
             stacklevel=4,

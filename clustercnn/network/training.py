@@ -34,6 +34,7 @@ VALIDATION_START = 2**40
 # The parts of the loss and what each counts.
 PARTS = {"nll": 1.0, "class": 1.0, "visibility": 0.3}
 CLIP = 2.0
+RISE = 0.1  # of the training, in which the learning rate goes up
 # What a checkpoint holds besides tensors.
 STATE = ("step", "seconds", "recent", "rows", "best_row")
 PRECISIONS = {"auto": None, "float32": False, "bfloat16": True}
@@ -302,7 +303,7 @@ class _Trainer:
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
 
 
-def one_cycle(fraction, rise=0.1):
+def one_cycle(fraction):
     """
     Learning rate in units of its peak: a line up from 4 %, then a cosine down to 0.
 
@@ -312,9 +313,9 @@ def one_cycle(fraction, rise=0.1):
     >>> one_cycle(0.1), round(one_cycle(1.0), 6)
     (1.0, 0.0)
     """
-    if fraction < rise:
-        return 0.04 + 0.96 * fraction / rise
-    return 0.5 * (1 + math.cos(math.pi * (fraction - rise) / (1 - rise)))
+    if fraction < RISE:
+        return 0.04 + 0.96 * fraction / RISE
+    return 0.5 * (1 + math.cos(math.pi * (fraction - RISE) / (1 - RISE)))
 
 
 def _total(row):
