@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "compare_networks.ecsv"
 SPEEDS = RESULTS.with_name("compare_networks_speed.ecsv")
 FIGURE = ROOT / "docs" / "figures" / "learning_curves.png"
-TIMED = 1024  # mocks of a training to time
+TIMED = 512  # mocks of a training to time
 PLAIN = {"encoder": "compact", "head": "flow", "photometry": True, "scaling": "fixed", "conditions": False}
 DESIGNS = {
     "compact, flow, photometry": PLAIN,
