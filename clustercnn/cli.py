@@ -443,6 +443,8 @@ def _fresh_calibration(net, samples, seed, device, psf, background):
     # the training may have had the same seed, but not this sequence
     fields, clusters = np.random.SeedSequence([seed, CALIBRATION]).spawn(2)
     law = contract.get("population", {}).get("extinction_law", "F99")
+    if not law.isidentifier():  # but the text of a model
+        raise ValueError(f"the network was trained with the dust of a model, {law}; use ClusterNet.calibrate with a stream")
     if background is None:
         n_fields = min(max(16, samples // 5000), 64)  # drawing one takes a second or more
         background = BackgroundFields.discs(instrument, n_fields=n_fields, rng=fields, distance=distance, psf=psf, extinction_law=law)

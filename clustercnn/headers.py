@@ -11,7 +11,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 
 from .stellar import photometry
 
-__all__ = ["one_per_band", "read_header", "stated_exposure", "wrong_exposures", "wrong_zero_points"]
+__all__ = ["contradictions", "one_per_band", "read_header", "stated_exposure"]
 
 DEPTH = 1.4  # ratio of exposures from which on a posterior is off
 _ZERO_POINT = 0.1  # magnitudes between the calibrations of different years
@@ -111,9 +111,9 @@ def _stated_zero_point(item, band):
     return _zero_point(header, _passband(camera, filters, band), band)
 
 
-def wrong_exposures(images, exposures):
+def contradictions(images, exposures, zero_points):
     """
-    Where the headers of images state other exposures than those that are taken for granted.
+    Where the headers of images state something else than what is taken for granted.
 
     Parameters
     ----------
@@ -121,46 +121,32 @@ def wrong_exposures(images, exposures):
         With the headers as ``meta``; what they do not state cannot contradict.
     exposures : dict
         Band -> exposure in seconds.
-
-    Returns
-    -------
-    found : list of str
-        One phrase for each exposure that is off by a factor of more than 1.4.
-    """
-    stated = {band: stated_exposure(images[band].meta) for band in images.bands if band in exposures}
-    return [
-        f"EXPTIME of {band} is {time:g} s, not {exposures[band]:g} s"
-        for band, time in stated.items() if time is not None and not 1 / DEPTH < time / exposures[band] < DEPTH
-    ]
-
-
-def wrong_zero_points(images, zero_points):
-    """
-    Where the headers of images state other zero points or bands than those that are taken for granted.
-
-    Parameters
-    ----------
-    images : `~clustercnn.images.MultiBandImage`
-        With the headers as ``meta``; what they do not state cannot contradict.
     zero_points : dict
         Band -> Vega magnitude of 1 electron/s; compared where the pixels are electrons per second.
 
     Returns
     -------
-    found : list of str
-        One phrase for each zero point that is off by more than 0.1 mag, and header of another band.
+    wrong : list of str
+        A phrase for each band whose header is of another filter, or states a zero point that is off by more than 0.1 mag.
+    doubtful : list of str
+        A phrase for each exposure that is off by a factor of more than 1.4, and each zero point that the header states but that cannot be read.
     """
-    found = []
+    wrong, doubtful = [], []
     for band in images.bands:
+        time = stated_exposure(images[band].meta)
+        if band in exposures and time is not None and not 1 / DEPTH < time / exposures[band] < DEPTH:
+            doubtful.append(f"EXPTIME of {band} is {time:g} s, not {exposures[band]:g} s")
         if band in zero_points and images[band].unit.is_equivalent(u.electron / u.s):
             try:
                 stated = _stated_zero_point(images[band], band)
+            except _OtherFilter as error:
+                wrong.append(str(error))
             except ValueError as error:
-                found.append(str(error))
+                doubtful.append(str(error))
             else:
                 if stated is not None and not abs(stated.value - zero_points[band]) <= _ZERO_POINT:
-                    found.append(f"PHOTFLAM of {band} makes a zero point of {stated.value:.2f} mag, not {zero_points[band]:.2f} mag")
-    return found
+                    wrong.append(f"PHOTFLAM of {band} makes a zero point of {stated.value:.2f} mag, not {zero_points[band]:.2f} mag")
+    return wrong, doubtful
 
 
 def _keywords(item):
@@ -219,6 +205,10 @@ def _filters(header):
     return filters or mode
 
 
+class _OtherFilter(ValueError):
+    """A header is of another filter than the band that it is given for."""
+
+
 def _passband(camera, filters, name):
     way_out = f"; give passbands={{{name or 'band'!r}: ...}}, one of clustercnn.stellar.passbands()"
     if camera is None:
@@ -231,7 +221,7 @@ def _passband(camera, filters, name):
     if len(filters) > 1 or passband not in photometry.passbands():
         raise ValueError(f"no throughput of {camera} with {' + '.join(filters)} is known" + way_out)
     if own != passband and own in photometry.passbands():
-        raise ValueError(f"the header given for {name} says FILTER = {filters[0]}")
+        raise _OtherFilter(f"the header given for {name} says FILTER = {filters[0]}")
     return passband
 
 

@@ -508,7 +508,7 @@ class MultiBandImage(Mapping):
         ValueError
             If it is a file that `write` has not made.
         """
-        if isinstance(source, cls):
+        if isinstance(source, cls) and unit is None and wcs is None:
             return source
         if isinstance(source, Mapping):
             return cls(source, unit=unit, wcs=wcs)

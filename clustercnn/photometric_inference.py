@@ -124,8 +124,8 @@ class StochasticPhotometry:
         `~astropy.units.UnitsError`
             If their unit does not convert to electron/s.
         ValueError
-            For missing bands, other stamp shapes, a pixel scale more than 2 % off the library's, and stamps with pixels that are
-            NaN, masked or off the image.
+            For missing bands, other stamp shapes, a pixel scale more than 2 % off the library's, headers that state another filter or zero
+            point where there is no ``instrument``, and stamps with pixels that are NaN, masked or off the image.
         """
         n, batches = read_stamps(images, positions, self.contract, unit=u.Unit(self.contract["unit"]), instrument=instrument,
                                  pixel_scale=pixel_scale, nan="mask", user="library")

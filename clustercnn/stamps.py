@@ -7,7 +7,7 @@ import numpy as np
 from astropy import units as u
 from astropy.utils.exceptions import AstropyUserWarning
 
-from .headers import DEPTH, wrong_exposures, wrong_zero_points
+from .headers import DEPTH, contradictions
 from .instruments import Instrument, check_instrument, same_pixel_scale
 from .parameters import as_quantity
 from .psf import PSF, check_psf_scale
@@ -71,7 +71,8 @@ def read_stamps(
     -----
     `~astropy.utils.exceptions.AstropyUserWarning`
         If exposures of the instrument differ by a factor of more than 1.4 from all that the contract covers (``depth_scatter``), or the headers
-        of images contradict the preset that is the instrument or, without an instrument, the exposures of the contract.
+        of images contradict the preset that is the instrument or, without an instrument, state other exposures than the contract or zero points
+        that cannot be read.
 
     Examples
     --------
@@ -136,10 +137,12 @@ def read_stamps(
             warn_of_headers(images, instrument, stacklevel=4)
     elif positions is not None:
         other = f"the headers are not what the {user} takes for granted (%s): tell it what took the images with instrument="
-        if wrong := wrong_zero_points(images, contract.get("zero_points") or {} if unit is not None else {}):
+        zero_points = contract.get("zero_points") or {} if unit is not None else {}
+        wrong, doubtful = contradictions(images, contract.get("exposure", {}), zero_points)
+        if wrong:
             raise ValueError(other % "; ".join(wrong))
-        if wrong := wrong_exposures(images, contract.get("exposure", {})):
-            warnings.warn(other % "; ".join(wrong), AstropyUserWarning, stacklevel=3)
+        if doubtful:
+            warnings.warn(other % "; ".join(doubtful), AstropyUserWarning, stacklevel=3)
     for scale in (pixel_scale, known):
         if scale is not None:
             _check_pixel_scale(scale, contract.get("pixel_scale"), user)
@@ -177,9 +180,10 @@ def warn_of_headers(images, instrument, stacklevel=3):
     bands = [band for band in images.bands if band in instrument.bands]
     exposures = {band: instrument.exposure(band).to_value(u.s) for band in bands}
     zero_points = {band: instrument.zero_point(band).to_value(u.mag) for band in bands}
-    if odd := wrong_exposures(images, exposures) + wrong_zero_points(images, zero_points):
-        warnings.warn(f"the headers contradict the instrument {instrument.name} ({'; '.join(odd)}): Instrument.from_header makes one of the "
-                      "headers", AstropyUserWarning, stacklevel=stacklevel)
+    wrong, doubtful = contradictions(images, exposures, zero_points)
+    if wrong or doubtful:
+        warnings.warn(f"the headers contradict the instrument {instrument.name} ({'; '.join(wrong + doubtful)}): Instrument.from_header makes "
+                      "one of the headers", AstropyUserWarning, stacklevel=stacklevel)
 
 
 def _is_preset(instrument):

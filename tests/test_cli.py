@@ -267,6 +267,10 @@ def test_train_and_calibrate(tmp_path, capsys, monkeypatch):
     dusty.save(tmp_path / "dusty.safetensors")
     assert main(["calibrate", "--model", str(tmp_path / "dusty.safetensors"), "--samples", "96", "--device", "cpu"]) == 0
     assert laws == [*["F99"] * 4, "G03_SMCBar"]
+    dusty.contract["population"]["extinction_law"] = "<G23(Rv=2.5)>"  # of a model, which has no name
+    dusty.save(tmp_path / "dusty.safetensors")
+    assert main(["calibrate", "--model", str(tmp_path / "dusty.safetensors"), "--samples", "96", "--device", "cpu"]) == 1
+    assert "trained with the dust of a model, <G23(Rv=2.5)>; use ClusterNet.calibrate" in capsys.readouterr().err
     assert main(["info", str(again)]) == 0
     text = capsys.readouterr().out
     assert "checked on" in text and "area under the curve" in text and "false alarms" in text

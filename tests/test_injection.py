@@ -401,6 +401,8 @@ def test_dust_of_another_law():
         smc, galactic, gordon = (band_extinction(M83.passbands, law=law)[i] * u.mag for law in ("G03_SMCBar", "F99", "G23"))
         assert u.allclose(other[band] - one[band], smc - galactic)
         assert u.allclose(own[band] - one[band], u.Quantity([0 * u.mag, gordon - galactic]))
+    again = plain.inject(other, [(50, 60), (60, 50)], rng=3).truth  # a truth tells its law
+    assert u.allclose(again["F336W"], other["F336W"]) and "extinction_law" not in one.colnames
     with pytest.raises(ValueError, match="law is 'F09'"):
         ClusterInjector(make_images(), **keywords, extinction_law="F09")
 

@@ -637,6 +637,9 @@ def test_zero_points_and_filters_in_the_headers_are_read(informed):
     images["F438W"].meta["FILTER"] = "F555W"
     with pytest.raises(ValueError, match="the header given for F438W says FILTER = F555W"):
         informed.predict(images, POSITIONS, draws=20)
+    images["F438W"].meta |= {"FILTER": "F438W", "PHOTFLAM": 0.0}  # which says nothing
+    with pytest.warns(AstropyUserWarning, match="PHOTFLAM = 0 in the header of F438W"):
+        informed.predict(images, POSITIONS, draws=20)
 
 
 def test_pixel_scales_that_contradict_the_images(informed):

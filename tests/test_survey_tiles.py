@@ -132,7 +132,6 @@ def test_pickled_images_of_files_are_paths(paths):
 RUN = """
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from fake_net import BANDS, Net, finder
 from clustercnn.survey import make_catalog, mosaic

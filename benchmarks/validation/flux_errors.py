@@ -80,7 +80,8 @@ def main():
              "95 % hold": row["held_95"]}
             for row in sorted(rows, key=lambda row: (row["network"], row["parameter"], row["zero_point_error"]))
             if row["parameter"] in ("age", "a_v", "mass")]
-    write("flux_errors", rows, f"{args.samples:,} {args.clusters}; {net!r} and {free!r}.", page)
+    note = f"{args.samples:,} {args.clusters}; {net!r} and {free!r}; stochastic photometry with a library of {args.library:,} mocks."
+    write("flux_errors", rows, note, page)
     draw(rows)
 
 

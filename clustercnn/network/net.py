@@ -491,7 +491,8 @@ class ClusterNet:
         Warns
         -----
         `~astropy.utils.exceptions.AstropyUserWarning`
-            If the network is not trained, or the exposures of ``instrument``, the PSF, or the exposures that headers state differ from its own.
+            If the network is not trained, if the exposures of ``instrument``, the PSF, or the exposures that headers state differ from its own, or
+            a zero point in a header cannot be read.
         """
         if draws < 1 or batch_size < 1:
             raise ValueError(f"draws and batch_size must be at least 1, not {draws} and {batch_size}")

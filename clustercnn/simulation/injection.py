@@ -146,7 +146,8 @@ class ClusterInjector:
         result : `InjectionResult`
             The new images, in the unit of the old ones and with uncertainties of the same kind, grown by the clusters' photon noise;
             and the truth: ``id``, ``x_centroid``, ``y_centroid``, ``sky_centroid`` (with a WCS), ``age``, ``a_v``, ``mass``,
-            ``half_light_radius``, a magnitude per band, the other columns of a table of clusters, and ``saturated`` (with a limit). The
+            ``half_light_radius``, a magnitude per band, the other columns of a table of clusters, ``extinction_law`` where the injector has
+            another than F99, and ``saturated`` (with a limit). The
             ``id`` is the table's, else counted from 1. ``meta`` tells the version, the distance, if it is one, and the seed (of a
             generator, what it was made with).
 
@@ -203,6 +204,9 @@ class ClusterInjector:
             for name in clusters.colnames:
                 if name == "id" or name not in (*truth.colnames, *PASSING_COLUMNS):
                     truth[name] = clusters[name]
+            if self.extinction_law != "F99" and "extinction_law" not in truth.colnames:
+                law = self.extinction_law if isinstance(self.extinction_law, str) else repr(self.extinction_law)
+                truth["extinction_law"] = np.full(len(truth), law)
         truth.meta["creator"] = f"clustercnn {__version__}"
         if len(distances) == 1:
             truth.meta["distance"] = f"{distances.pop()} Mpc"

@@ -10,7 +10,6 @@ from astropy.table import QTable
 from clustercnn.images import MultiBandImage
 from clustercnn.instruments import check_instrument
 
-
 __all__ = ["aperture_photometry"]
 
 # Pixels, as for clusters on images of 0.04 arcsec (Chandar et al. 2010, ApJ 719, 966): the concentration index is the difference of the
