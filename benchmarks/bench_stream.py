@@ -96,18 +96,19 @@ def traffic(stream):
     """
     Megabytes of the renderer's grids that are read and written for a mock, milliseconds of that at the speed of a copy, and Mflop of its transforms.
 
-    The fine grid is cleared, filled and transformed; its half spectrum is written, joined by smooth light, multiplied and folded (six passes); the
-    folded one is written, transformed back along the columns, and read along the rows.
+    The fine grid is cleared, filled and transformed; its half spectrum is written, joined by smooth light, multiplied and folded along the
+    columns (six passes); the folded one is written, transformed back along the columns, and read along the rows.
     """
     renderer, device = stream._renderer, stream.device.type
     bands, (ny, nx) = renderer.n_bands, renderer.padded
-    fine, spectrum, folded = 16 * ny * nx, 16 * ny * (nx + 1), 8 * ny * (nx // 2 + 1)  # bytes of a band: float32, and complex64 twice
+    fine, spectrum, folded = 16 * ny * nx, 16 * ny * (nx + 1), 8 * ny * (nx + 1)  # bytes of a band: float32, and complex64 twice
     size = bands * (3 * fine + 6 * spectrum + 4 * folded)
     source = torch.rand(max(1, 200_000_000 // size) * size // 4, device=device)
     target = torch.empty_like(source)
     seconds = median_time(lambda: target.copy_(source), device) / (2 * source.numel() * 4)  # of a byte read or written
     # 2.5 N log2 N operations of a real transform, 5 of a complex one (Frigo & Johnson, the convention of FFTW)
-    flops = bands * 2.5 * ny * nx * (4 * np.log2(4 * ny * nx) + np.log2(ny) + np.log2(nx))
+    whole, back, rows = 4 * ny * nx, ny * (nx + 1), stream.shape[0] * nx
+    flops = bands * (2.5 * whole * np.log2(whole) + 5 * back * np.log2(ny) + 2.5 * rows * np.log2(nx))
     return size / 1e6, 1e3 * size * seconds, flops / 1e6
 
 

@@ -9,7 +9,6 @@ from functools import lru_cache
 import numpy as np
 from astropy import units as u
 
-from clustercnn.instruments import check_instrument
 from clustercnn.parameters import as_quantity
 from clustercnn.simulation.background import star_rates
 from clustercnn.simulation.noise import Detector
@@ -101,7 +100,6 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     >>> result.p_value, result.residual.shape                                                     # doctest: +SKIP
     (0.48, (3, 64, 64))
     """
-    check_instrument(instrument)
     psf = band_psfs(psf, instrument)
     psfs = tuple(psf[band] for band in instrument.bands)
     unit = u.electron / u.s

@@ -448,10 +448,10 @@ def _fresh_calibration(net, samples, seed, device, psf, background):
     if background is None:
         n_fields = min(max(16, samples // 5000), 64)  # drawing one takes a second or more
         background = BackgroundFields.discs(instrument, n_fields=n_fields, rng=fields, distance=distance, psf=psf, extinction_law=law)
-    settings = {"shape": contract["stamp_shape"], "extinction_law": law}
-    settings["positive_fraction"] = 0.5  # equal odds, as the class probability promises them
     varied = "negatives", "neighbour_fraction", "depth_scatter", "noise_correlation", "psf_scatter"
-    settings |= {name: contract[name] for name in varied if name in contract}
+    settings = {name: contract[name] for name in varied if name in contract}
+    # equal odds, as the class probability promises them
+    settings |= {"shape": contract["stamp_shape"], "extinction_law": law, "positive_fraction": 0.5}
     stream = MockStream(net.space, instrument, psf=psf, background=background, distance=distance, rng=clusters, **settings)
     for name in ("background", "light_within_pixels", "population"):
         if contract.get(name, ours := stream.contract[name]) != ours:

@@ -16,9 +16,8 @@ import warnings
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
-from common import ACCENT, INK, PLOTTED, TITLES, answers, arguments, fields, network, pyplot, save, spread, stream, write
+from common import ACCENT, INK, PLOTTED, TITLES, answers, arguments, fields, network, pyplot, recovery, save, spread, stream, write
 
-from clustercnn.calibration import coverage
 from clustercnn.profiles import get_profile
 from clustercnn.psf import as_psf
 from clustercnn.simulation import BackgroundFields, GalaxyDisc
@@ -86,14 +85,14 @@ def tiny_tim(path):
 
 def rows_of(name, plain, other):
     """Shift, its scatter, coverage and loss for each parameter."""
-    held, rows, loss = coverage(other.estimate, other.values), [], other.nll - plain.nll
-    for parameter in plain.estimate.space.names:
+    rows, loss = [], other.nll - plain.nll
+    for found in recovery(other):
+        parameter = found["parameter"]
         shift = (other.quantile(parameter) - plain.quantile(parameter)) / plain.half_width(parameter)
         moved, n = other.error(parameter) - plain.error(parameter), len(shift)
-        inside = {float(row["level"]): float(row["coverage"]) for row in held[held["parameter"] == parameter]}
         rows.append({"changed": name, "parameter": parameter, "n": n, "shift": np.median(shift),
                      "shift_error": spread(shift)["bias_error"], "scatter": spread(shift)["sigma"],
-                     "shift_physical": np.median(moved), "held_68": inside[0.68], "held_95": inside[0.95],
+                     "shift_physical": np.median(moved), "held_68": found["held_68"], "held_95": found["held_95"],
                      "nll_loss": loss.mean(), "nll_loss_error": loss.std() / np.sqrt(n)})
     return rows
 
