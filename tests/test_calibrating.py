@@ -209,10 +209,51 @@ def test_typicality(net):
     assert flagged.sum() <= 5 + 4 * 5**0.5
     assert abs(estimate.typicality.mean() - 0.5) < 0.1
     strange = net.predict(1000 * stamps, draws=2)
-    assert (strange.flags & FLAGS["out of domain"] > 0).all() and strange.typicality.max() < 0.005
+    assert (strange.flags & FLAGS["out of domain"] > 0).all() and strange.typicality.max() < 2 / 300  # of the mocks that tell
     stamps[:] = np.nan
     lost = net.predict(stamps[:3], draws=2, nan="mask")
     assert np.isnan(lost.typicality).all() and not (lost.flags & FLAGS["out of domain"]).any()
+
+
+def test_doubt_in_zero_points(net):
+    """The noise of these mocks is always the same, so that a wrong zero point of one band shows; a network without calibration cannot care."""
+    stamps = STREAM.batch(9000, 500)["pixels"].numpy()
+    right, wrong = (net.predict(stamps * factor[:, None, None] * RATE, draws=2).typicality for factor in (np.ones(3), np.array([1.0, 2.5, 1.0])))
+    assert np.mean(wrong <= 0.01) > 0.5 and np.mean(right <= 0.01) < 0.05
+    renormalized = small(scaling="renormalized")
+    renormalized.calibrate(STREAM, 200, first=0, device="cpu", progress=False)
+    assert renormalized.domain.doubt is None
+
+
+class WidePSFs(FakeStream):
+    """One whose PSFs can vary: what is blurred is told to be."""
+
+    class background:
+        noisy = False
+
+    scatter = 0.0
+
+    def with_psf_scatter(self, scatter):
+        stream = type(self)(self.seed)
+        stream.scatter = scatter
+        return stream
+
+    def batch(self, start, size):
+        batch = super().batch(start, size)
+        wide = self.scatter * (torch.arange(size) % 2)
+        blurred = torch.nn.functional.avg_pool2d(batch["pixels"], 3, 1, 1, count_include_pad=False)
+        pixels = torch.where(wide[:, None, None, None] > 0, blurred, batch["pixels"])
+        return batch | {"pixels": pixels, "psf": wide[:, None, None].expand(-1, 3, 3).float()}
+
+
+def test_doubt_in_psfs():
+    """Of a network that knows one PSF only, too: mocks through others are made for it."""
+    net = small(scaling="renormalized")
+    stream = WidePSFs(seed=1)
+    net.calibrate(stream, 1200, first=0, device="cpu", progress=False)
+    right, wrong = (other.batch(9000, 500)["pixels"].numpy()[1::2] for other in (stream, stream.with_psf_scatter(1.0)))
+    assert np.mean(net.predict(wrong * RATE, draws=2).typicality <= 0.01) > 0.5
+    assert np.mean(net.predict(right * RATE, draws=2).typicality <= 0.01) < 0.05
 
 
 def test_a_new_training_forgets(net, tmp_path):

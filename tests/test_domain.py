@@ -83,7 +83,7 @@ def test_views():
     with torch.inference_mode():
         views = look(net.module, pixels, net.module(pixels))
         alone = look(net.module, pixels[2:3], net.module(pixels[2:3]))
-    assert set(views) == set(VIEWS) and all(len(view) == 4 for view in views.values())
+    assert set(views) == {*VIEWS, *("depth", "zero_point_error", "psf")} and all(len(view) == 4 for view in views.values())
     for name, view in views.items():
         np.testing.assert_allclose(alone[name][0], view[2], atol=1e-5)
     sharpness = views["sharpness"]

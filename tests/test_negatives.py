@@ -49,7 +49,7 @@ def scenes(kind, clusters, n=60, centre=MIDDLE, seed=0):
 
 
 def test_shares():
-    assert set(NEGATIVES) == {"field", "star", "blend", "off_centre"} == set(NEGATIVE_KINDS) - {"galaxy", "association"}
+    assert set(NEGATIVES) == {"field", "star", "blend", "off_centre"} == set(NEGATIVE_KINDS) - {"galaxy", "spiral", "association"}
     assert sum(NEGATIVES.values()) == pytest.approx(1)
     assert NEGATIVES["field"] == NEGATIVES["star"] == pytest.approx(NEGATIVES["blend"] + NEGATIVES["off_centre"])
 
@@ -121,7 +121,7 @@ def moments(scene):
 
 
 def test_galaxies_are_ellipses_of_sersic_light(clusters):
-    """Centred, of half-light radii 0.1 to 1 arcsec along the major axis, round to edge on."""
+    """Centred, of half-light radii 0.1 to 3 arcsec along the major axis, round to edge on."""
     galaxies = scenes("galaxy", clusters, 200, (30.9, 32.2))
     extents, ratios = [], []
     for scene in galaxies:
@@ -134,9 +134,9 @@ def test_galaxies_are_ellipses_of_sersic_light(clusters):
         order = np.argsort(radius)
         extents.append(radius[order][np.searchsorted(np.cumsum(share[order]), 0.5)] * 0.04)
         ratios.append(minor / major)
-    assert 0.095 < min(extents) < 0.12 and 0.85 < max(extents) < 1.06
+    assert 0.095 < min(extents) < 0.12 and 2.7 < max(extents) < 3.3
     assert 0.14 < min(ratios) < 0.3 and max(ratios) > 0.93
-    half = np.array([np.log10(extent) > -0.5 for extent in extents])
+    half = np.array([np.log10(extent) > -0.25 for extent in extents])
     assert np.mean(half) == pytest.approx(0.5, abs=0.12)
 
 
@@ -164,6 +164,53 @@ def test_galaxies_are_smooth(clusters):
     assert np.median(worst) < 0.006 and max(worst) < 0.06
 
 
+def spiral_parts(scene):
+    """Distance from the centre in pixels, angle, and light in the first band of the points of a spiral."""
+    x, y = scene.x - scene.centre[0], scene.y - scene.centre[1]
+    return np.hypot(x, y), np.arctan2(y, x), scene.rate[:, 0]
+
+
+def test_spirals_have_two_arms(clusters):
+    """Along ellipses of the disc the light goes up and down twice, and the place of its maximum winds with the logarithm of the radius."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("clustercnn.simulation.negatives.FLATTEST_SPIRAL", 1.0)  # face on
+        spirals = scenes("spiral", clusters, 60, (30.9, 32.2))
+    found = 0
+    for scene in spirals:
+        distance, angle, light = spiral_parts(scene)
+        waves = []
+        for radius in (14.0, 18.0, 22.0):
+            ring = np.abs(distance - radius) < 1.0
+            limit = 3 * np.median(light[ring])  # without the knots
+            amplitudes = [np.mean(np.minimum(light[ring], limit) * np.exp(1j * m * angle[ring])) for m in range(5)]
+            waves.append(amplitudes[2])
+            others = np.abs([amplitudes[1], amplitudes[3]])
+            if distance.max() < 60:  # small ones have only a few pixels in a ring
+                break
+            assert np.abs(amplitudes[2]) > 2 * others.max()
+            assert np.abs(amplitudes[2]) > 0.1 * np.abs(amplitudes[0])
+        else:
+            turns = np.diff(np.unwrap(np.angle(waves))) / np.diff(np.log([14.0, 18.0, 22.0]))
+            assert turns[0] == pytest.approx(turns[1], rel=0.35)
+            pitch = np.degrees(np.arctan(2 / np.abs(turns.mean())))
+            assert 8 < pitch < 40
+            found += 1
+    assert found > 20
+
+
+def test_spirals_are_red_within_and_blue_in_their_knots(clusters):
+    """Bulge against disc, and the brightest point of the outskirts against those around it."""
+    redder, bluer = [], []
+    for scene in scenes("spiral", clusters, 100):
+        distance, _, _ = spiral_parts(scene)
+        color = scene.rate[:, 2] / scene.rate[:, 0]
+        inner, outer = distance < 1.5, (distance > 8) & (distance < 20)
+        redder.append(scene.rate[inner, 2].sum() / scene.rate[inner, 0].sum() / np.median(color[outer]))
+        bluer.append(color[outer].min() / np.median(color[outer]))
+    assert np.median(redder) > 1.1 and np.mean(np.array(redder) > 1) > 0.7
+    assert np.median(bluer) < 0.8
+
+
 def test_associations_are_loose_and_young(clusters):
     loose = scenes("association", clusters, 200)
     numbers = np.array([len(scene.x) for scene in loose])
@@ -181,7 +228,7 @@ def test_associations_are_loose_and_young(clusters):
     assert np.percentile(magnitude, 50) < 0.5
 
 
-@pytest.mark.parametrize("kind", ["galaxy", "association"])
+@pytest.mark.parametrize("kind", ["galaxy", "spiral", "association"])
 def test_streams_of_further_kinds(kind):
     batch = make_stream(negatives={**NEGATIVES, kind: 10.0}, positive_fraction=0.5).batch(0, 32)
     assert bool(torch.isfinite(batch["pixels"]).all()) and 0 < batch["is_cluster"].sum() < 32
@@ -209,7 +256,7 @@ def test_streams_refuse_unknown_kinds():
         make_stream(negatives={"nebula": 1.0, "star": 1.0})
 
 
-@pytest.mark.parametrize("kind", ["star", "blend", "galaxy"])
+@pytest.mark.parametrize("kind", ["star", "blend", "galaxy", "spiral"])
 def test_about_as_bright_as_clusters(kind):
     """Aperture signal-to-noise ratios of negatives and positives: alone they must tell little."""
     weights = aperture_weights((24, 24), 11.5, 11.5, 4.0)

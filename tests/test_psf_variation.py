@@ -130,6 +130,23 @@ def test_what_cannot_be_varied():
         make_stream(background=mosaic, psf_scatter=0.3)
 
 
+def test_streams_with_another_scatter():
+    """As if they had been made with it; the stream that they come from stays what it is."""
+    field = BackgroundFields([np.random.default_rng(0).gamma(2.0, 0.01, (3, 60, 70))])
+    plain, scattered = make_stream(background=field), make_stream(psf_scatter=0.6, background=field)
+    for stream, other, scatter in ((plain, scattered, 0.6), (scattered, plain, 0.0)):
+        changed = stream.with_psf_scatter(scatter)
+        assert changed.contract == other.contract and changed.contract != stream.contract
+        for name, values in other.batch(0, 24).items():
+            assert torch.equal(values.nan_to_num(-1.0), changed.batch(0, 24)[name].nan_to_num(-1.0))
+    with pytest.raises(ValueError, match=r"psf_scatter must lie in 0..1, not 1.5"):
+        plain.with_psf_scatter(1.5)
+    noisy = make_stream(background=MosaicBackground({band: np.zeros((120, 130)) * u.electron / u.s for band in M83.bands}))
+    assert noisy.with_psf_scatter(0.0).contract == noisy.contract
+    with pytest.raises(ValueError, match="psf_scatter must be 0 before a background that holds its noise"):
+        noisy.with_psf_scatter(0.3)
+
+
 CONTRACT = {"bands": ["B", "V"], "psf_scatter": 0.3,
             "psf_transfer": {band: radial_transfer(as_psf(Gaussian2D(x_stddev=1.2, y_stddev=1.2))).tolist() for band in "BV"}}
 

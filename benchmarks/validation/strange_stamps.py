@@ -6,6 +6,8 @@ from functools import cached_property
 import numpy as np
 from astropy.modeling.models import AiryDisk2D
 from scipy.signal import fftconvolve
+from scipy.special import gammaincinv
+from scipy.stats.qmc import Sobol
 
 from clustercnn.psf import as_psf, builtin_psf
 from clustercnn.simulation import BackgroundFields, MockStream
@@ -49,7 +51,7 @@ class StrangeStamps:
             "mocks: negatives": self.negatives,
             "saturated star, flat core": lambda n: self.saturated(n, bleeding=False),
             "saturated star that bleeds": lambda n: self.saturated(n, bleeding=True),
-            "galaxy of 0.1 to 1 arcsec": self.galaxies,
+            "galaxy of 0.1 to 3 arcsec": self.galaxies,
             "galaxy of 1 to 3 arcsec": lambda n: self.extended(n, arms=False),
             "spiral galaxy of 1 to 3 arcsec": lambda n: self.extended(n, arms=True),
             "bad column within 8 pixels": self.bad_columns,
@@ -87,7 +89,7 @@ class StrangeStamps:
         return self.stream(1, positive_fraction=0.0).batch(0, n)["pixels"].numpy()
 
     def galaxies(self, n):
-        """Those of `clustercnn.simulation.negatives`, with which the embedded networks were not trained."""
+        """Those of `clustercnn.simulation.negatives`, small and large, among which the training of ``"m83"`` had negatives."""
         return self.stream(2, positive_fraction=0.0, negatives={"galaxy": 1}).batch(0, n)["pixels"].numpy()
 
     def saturated(self, n, bleeding):
@@ -107,17 +109,17 @@ class StrangeStamps:
     def extended(self, n, arms):
         """Exponential discs with a bulge, of a half-light radius of 1 to 3 arcsec and 19 to 22 mag, with or without spiral arms."""
         rng = self.rng(4)
-        n_points = 6000
+        n_points = 2**14
         parts = []
         for i in range(n):
             size = 10 ** rng.uniform(0, 0.48) / 0.04
-            bulge = rng.random(n_points) < rng.uniform(0.05, 0.3)
-            radius = np.where(bulge, 0.15, 1.0) * size / 1.68 * rng.gamma(2.0, 1.0, n_points)
-            angle = rng.uniform(0, 2 * np.pi, n_points)
+            fraction, circle, choice = Sobol(3, rng=rng).random(n_points).T  # laid out evenly, so that the points do not show
+            bulge = choice < rng.uniform(0.05, 0.3)
+            radius, angle = np.where(bulge, 0.15, 1.0) * size / 1.68 * gammaincinv(2.0, fraction), 2 * np.pi * circle
             weight = np.ones(n_points)
             if arms:  # two logarithmic spirals with knots in them, over a smooth disc
                 phase = 2 * (angle - np.log(radius / size) / np.tan(np.radians(rng.uniform(12, 30))))
-                weight = np.where(bulge, 1.0, np.exp(2.0 * (np.cos(phase) - 1))) * np.where(rng.random(n_points) < 0.02, 10.0, 1.0)
+                weight = np.where(bulge, 1.0, np.exp(2.0 * (np.cos(phase) - 1))) * np.where(rng.random(n_points) < 0.002, 100.0, 1.0)
             tilt, turn = rng.uniform(0.3, 1.0), rng.uniform(0, np.pi)
             x, y = radius * np.cos(angle), radius * np.sin(angle) * tilt
             x, y = x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)

@@ -4,6 +4,7 @@
 from .augmentation import Augmentation
 from .calibrating import calibration_text
 from .domain import Domain, look
+from .doubt import Doubt
 from .encoders import CompactResNet, PhotometryBranch, ResNet50
 from .heads import FlowHead, GridHead
 from .module import ClusterModule
@@ -16,6 +17,7 @@ __all__ = [
     "ClusterNet",
     "CompactResNet",
     "Domain",
+    "Doubt",
     "FlowHead",
     "GridHead",
     "PhotometryBranch",

@@ -12,7 +12,8 @@ from clustercnn.calibration import auc, calibration_error, coverage, reliability
 from clustercnn.estimate import ClusterEstimate
 
 from .augmentation import Augmentation
-from .domain import OUT_OF_DOMAIN, VIEWS, Domain, look
+from .domain import OUT_OF_DOMAIN, Domain, look
+from .doubt import PSF_SCATTER, Doubt, mistold, shifts
 from .module import TOLD, has_own_psf
 
 __all__ = ["calibrate_module", "calibration_text"]
@@ -33,7 +34,8 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
     Give the posterior of a trained module a last lesson, set its temperatures, and measure it.
 
     The last 10,000 of the mocks, at most half of them, tell how good it is, and those before them fit, the first three quarters of which teach. Of
-    100,000 mocks and more 40,000 fit, and all before those teach.
+    100,000 mocks and more 40,000 fit, and all before those teach. Half of those that fit teach what tells zero points and PSFs, the other half
+    how strange mocks are.
 
     Parameters
     ----------
@@ -58,7 +60,8 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
     for part in (fitting, checking):
         if min(part["positive"].sum(), (~part["positive"]).sum()) < 10:
             raise ValueError("samples must be so many that each half of them holds at least 10 clusters and 10 other stamps")
-    domain = Domain.fit(_by_kind(fitting))
+    others = _seen(module, others, fitted // 2, first + samples, device, progress) if (others := _through_more_psfs(stream)) else {}
+    domain = _fit_domain(fitting, others, module.scaling == "fixed")
     lesson, test = (lesson, fitting) if taught else _split(fitting, fitted * 3 // 4)
     before = _posterior_loss(module, checking)
     stays = _last_lesson(module, lesson, test)
@@ -85,11 +88,13 @@ def _round(module):
 
 def _seen(module, stream, samples, first, device, progress, clusters_only=False):
     """
-    Labels of the mocks, what the module sees of them as they are and, if it takes conditions, augmented; a row per mock.
+    Labels of the mocks, what the module sees of them as they are, with bands that are too bright or too faint and, if it takes conditions,
+    augmented; a row per mock.
 
     ``own_psf`` tells those through the PSF that a network presumes where it is told none. Of clusters only, features and no views.
     """
-    augmentation = Augmentation(module.scales, calibrated=module.scaling == "fixed") if module.conditions else None
+    calibrated = module.scaling == "fixed"
+    augmentation = Augmentation(module.scales, calibrated=calibrated) if module.conditions else None
     mocks, rows = {}, 0
     module.to(device)
     with torch.inference_mode(), tqdm(total=samples, unit="mock", disable=not progress, desc="calibrating") as bar:
@@ -103,11 +108,15 @@ def _seen(module, stream, samples, first, device, progress, clusters_only=False)
             part = {"parameters": batch["parameters"], "visibility": batch["visibility"], "positive": positive}
             part["own_psf"] = has_own_psf(batch["psf"]) if "psf" in batch else torch.ones(n, dtype=torch.bool)
             part |= _view(module, batch, device, not clusters_only)
+            generator = torch.Generator().manual_seed(SEED + start)
             if augmentation is not None:
-                batch = augmentation(batch, augmentation.numbers(n, torch.Generator().manual_seed(SEED + start)))
+                batch = augmentation(batch, augmentation.numbers(n, generator))
                 part["incomplete"] = ~torch.isfinite(batch["pixels"]).flatten(1).all(1)
-                views = _view(module, batch, device, not clusters_only)
-                part |= {f"augmented {name}": values for name, values in views.items()}
+                part |= {f"augmented {name}": values for name, values in _view(module, batch, device, not clusters_only).items()}
+            if calibrated and not clusters_only:
+                factors = 10 ** (-0.4 * shifts(n, len(module.scales), generator))
+                batch = batch | {"pixels": batch["pixels"] * factors[:, :, None, None]}
+                part |= {f"shifted {name}": values for name, values in _view(module, batch, device, True).items()}
             for name, values in part.items():  # into one block each: small pieces between the stamps would scatter over the memory
                 if name not in mocks:
                     mocks[name] = values.new_empty(samples, *values.shape[1:])
@@ -125,20 +134,51 @@ def _split(mocks, n):
 def _view(module, batch, device, whole):
     """The features of a batch and, of the whole, the views of it by their names."""
     pixels = batch["pixels"].to(device)
-    features = module(pixels, *(batch[name].to(device) if name in batch else None for name in TOLD))
-    views = look(module, pixels, features) if whole else {}
-    return {"features": features.cpu()} | {f"view {name}": torch.from_numpy(view) for name, view in views.items()}
+    told = [batch[name].to(device) if name in batch else None for name in TOLD]
+    features = module(pixels, *told)
+    seen = look(module, pixels, features, *told) if whole else {}
+    return {"features": features.cpu()} | {f"view {name}": torch.from_numpy(values) for name, values in seen.items()}
+
+
+def _through_more_psfs(stream):
+    """The stream with PSFs of many more widths; None where PSFs cannot vary."""
+    noisy = getattr(getattr(stream, "background", None), "noisy", True)
+    return None if noisy else stream.with_psf_scatter(PSF_SCATTER)
+
+
+def _looks(mocks, title=""):
+    """What `look` gave of mocks."""
+    start = f"{title}view "
+    return {name.removeprefix(start): values.numpy() for name, values in mocks.items() if name.startswith(start)}
 
 
 def _by_kind(mocks):
     """The views of mocks by their kind: as they are and, of a module that takes conditions, those of the augmented ones that are incomplete."""
-    own = mocks["own_psf"]
-    kinds = {"complete": {name: mocks[f"view {name}"][own].numpy() for name in VIEWS}}
+    own = mocks["own_psf"].numpy()
+    kinds = {"complete": {name: values[own] for name, values in _looks(mocks).items()}}
     if not own.all():
-        kinds["other PSF"] = {name: mocks[f"view {name}"][~own].numpy() for name in VIEWS}
+        kinds["other PSF"] = {name: values[~own] for name, values in _looks(mocks).items()}
     if "incomplete" in mocks:
-        kinds["incomplete"] = {name: mocks[f"augmented view {name}"][mocks["incomplete"]].numpy() for name in VIEWS}
+        incomplete = mocks["incomplete"].numpy()
+        kinds["incomplete"] = {name: values[incomplete] for name, values in _looks(mocks, "augmented ").items()}
     return kinds
+
+
+def _fit_domain(mocks, others, calibrated):
+    """
+    How strange mocks are, by half of them; the other half, and ``others`` through more PSFs, teach what zero points and PSFs look like.
+    """
+    teaching, telling = _split(mocks, len(mocks["positive"]) // 2)
+    right = [_looks(teaching), *([_looks(teaching, "augmented ")] if "incomplete" in teaching else []), *([_looks(others)] if others else [])]
+    wrong = [_looks(teaching, "shifted ")] if calibrated else []
+    if not all(part["own_psf"].all() for part in (teaching, others) if part):
+        rng = np.random.default_rng(SEED)
+        wrong += [mistold(seen, rng) for seen in right]
+    if not wrong:
+        return Domain.fit(_by_kind(mocks))
+    doubt = Doubt.fit(right, wrong)
+    _round(doubt)
+    return Domain.fit(_by_kind(telling), doubt)
 
 
 def _last_lesson(module, lesson, test):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .doubt import Doubt
 from .encoders import stretch
 
 __all__ = ["OUT_OF_DOMAIN", "Domain", "look"]
@@ -13,13 +14,14 @@ __all__ = ["OUT_OF_DOMAIN", "Domain", "look"]
 OUT_OF_DOMAIN = 0.01  # typicality from which down a stamp is flagged
 # Views of a stamp, and how many principal components of each are compared.
 VIEWS = {"features": 40, "texture": 150, "sharpness": 40}
+PARTS = ("mean", "whitening", "quantiles")  # of what is kept of a view
 KINDS = ("complete", "other PSF", "incomplete")
 LEVELS = np.geomspace(1e-4, 1.0, 81)  # shares of mocks for which the distance is tabulated
 
 
-def look(module, pixels, features):
+def look(module, pixels, features, depth=None, zero_point_error=None, psf=None):
     """
-    Three views of stamps.
+    Three views of stamps, and what is told of them.
 
     * ``features``: what the heads see.
     * ``texture``: mean, standard deviation and maximum over the stamp of every channel of the first convolution, and of the same after
@@ -34,11 +36,14 @@ def look(module, pixels, features):
         Electron/s, shape (n, band, ny, nx).
     features : `~torch.Tensor`
         What ``module(pixels)`` gives, shape (n, features).
+    depth, zero_point_error, psf : `~torch.Tensor`, optional
+        As the module was told.
 
     Returns
     -------
-    views : dict of `~numpy.ndarray`
-        Shape (n, length of the view) each.
+    seen : dict of `~numpy.ndarray`
+        The views, shape (n, length of the view) each, and what is told or presumed: ``depth`` and ``psf``, the mean of its powers, shape
+        (n, band), and ``zero_point_error``, shape (n, 1).
     """
     stretched = stretch(module.scaled(pixels)[0])
     with torch.backends.cudnn.flags(allow_tf32=False):  # small differences between channels count
@@ -48,6 +53,12 @@ def look(module, pixels, features):
         "features": features,
         "texture": torch.cat([_texture(first), _texture(pooled)], 1),
         "sharpness": torch.cat([_sharpness(stretched), _sharpness(stretched.transpose(-1, -2))], 1),
+    }
+    nothing = stretched.new_zeros(stretched.shape[:2])
+    views |= {
+        "depth": nothing if depth is None else depth,
+        "zero_point_error": nothing[:, :1] if zero_point_error is None else zero_point_error.reshape(-1, 1),
+        "psf": nothing if psf is None else psf.mean(-1),
     }
     return {name: view.cpu().double().numpy() for name, view in views.items()}
 
@@ -114,7 +125,7 @@ def left_out(squared, n):
 
 class Domain:
     """
-    Where the mocks lie in the views of `look`, as a normal distribution in each.
+    Where the mocks lie in the views of `look`, as a normal distribution in each, and how much `Doubt` there is of what is told of them.
 
     A stamp is as strange as it is to the view to which it is strangest. Complete stamps, those through another PSF than that of the training
     which is told, and those of which pixels or bands are unknown are compared with their like.
@@ -125,31 +136,38 @@ class Domain:
         For each of the kinds ``"complete"`` and (where there are) ``"other PSF"`` and ``"incomplete"`` a dict of views.
     tails : dict
         For each kind the quantiles of the smallest share among the views.
+    doubt : `~clustercnn.network.Doubt`, optional
+        Looks for wrong zero points and PSFs. Default: nobody does.
 
     References
     ----------
     Lee et al. 2018, https://arxiv.org/abs/1807.03888 (Mahalanobis distances at several depths of a network)
     """
 
-    def __init__(self, views, tails):
-        self.views, self.tails = views, tails
+    def __init__(self, views, tails, doubt=None):
+        self.views, self.tails, self.doubt = views, tails, doubt
 
     @classmethod
-    def fit(cls, samples):
+    def fit(cls, samples, doubt=None):
         """
         The domain of mocks.
 
         Parameters
         ----------
         samples : dict
-            For each kind the views of its mocks, as `look` gives them.
+            For each kind what `look` gives of its mocks.
+        doubt : `~clustercnn.network.Doubt`, optional
+            Fitted to other mocks.
         """
-        views, tails = {}, {}
+        domain = cls({}, {}, doubt)
         for kind, seen in samples.items():
-            fitted = {name: _View.fit(seen[name], components) for name, components in VIEWS.items()}
-            views[kind] = {name: view for name, (view, _) in fitted.items()}
-            tails[kind] = np.quantile(np.min([shares for _, shares in fitted.values()], axis=0), LEVELS)
-        return cls(views, tails)
+            fitted = {name: _View.fit(values, VIEWS.get(name, 1)) for name, values in domain._all_views(seen).items()}
+            domain.views[kind] = {name: view for name, (view, _) in fitted.items()}
+            domain.tails[kind] = np.quantile(np.min([shares for _, shares in fitted.values()], axis=0), LEVELS)
+        return domain
+
+    def _all_views(self, seen):
+        return {name: seen[name] for name in VIEWS} | ({} if self.doubt is None else {"doubt": self.doubt.view(seen)})
 
     def typicality(self, seen, kinds):
         """
@@ -167,27 +185,29 @@ class Domain:
         share : `~numpy.ndarray`
             Shape (n,), at least 0.0001 and what so many mocks can tell; NaN for those of a kind that no mock was of.
         """
-        share = np.full(len(kinds), np.nan)
-        for kind in self.views:
+        share, values = np.full(len(kinds), np.nan), self._all_views(seen)
+        for kind, views in self.views.items():
             rows = kinds == kind
             if rows.any():
                 with np.errstate(over="ignore", invalid="ignore"):
-                    each = [view.share(view.squared(seen[name][rows])) for name, view in self.views[kind].items()]
+                    each = [view.share(view.squared(values[name][rows])) for name, view in views.items()]
                 share[rows] = np.interp(np.min(np.nan_to_num(each), axis=0), self.tails[kind], LEVELS)
         return share
 
     def tensors(self):
         """All of it as a dict of tensors."""
-        tensors = {f"{kind}.tail": tail for kind, tail in self.tails.items()}
+        arrays = {f"{kind}.tail": tail for kind, tail in self.tails.items()}
         for kind, views in self.views.items():
             for name, view in views.items():
-                tensors |= {f"{kind}.{name}.{part}": getattr(view, part) for part in ("mean", "whitening", "quantiles")}
-        return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in tensors.items()}
+                arrays |= {f"{kind}.{name}.{part}": getattr(view, part) for part in PARTS}
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in arrays.items()}
+        return tensors | ({} if self.doubt is None else {f"doubt.{name}": weight for name, weight in self.doubt.state_dict().items()})
 
     @classmethod
     def from_tensors(cls, tensors):
         """From the dict of `tensors`."""
+        weights = {name.removeprefix("doubt."): tensor for name, tensor in tensors.items() if name.startswith("doubt.")}
         arrays = {name: tensor.double().numpy() for name, tensor in tensors.items()}
-        tails = {kind: arrays[f"{kind}.tail"] for kind in KINDS if f"{kind}.tail" in arrays}
-        parts = ("mean", "whitening", "quantiles")
-        return cls({kind: {name: _View(*(arrays[f"{kind}.{name}.{part}"] for part in parts)) for name in VIEWS} for kind in tails}, tails)
+        kinds, names = [kind for kind in KINDS if f"{kind}.tail" in arrays], [*VIEWS, *(["doubt"] if weights else [])]
+        views = {kind: {name: _View(*(arrays[f"{kind}.{name}.{part}"] for part in PARTS)) for name in names} for kind in kinds}
+        return cls(views, {kind: arrays[f"{kind}.tail"] for kind in kinds}, Doubt.from_weights(weights) if weights else None)

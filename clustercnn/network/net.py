@@ -303,7 +303,8 @@ class ClusterNet:
         all but the last 50,000 are for this alone, and of them only the clusters are looked at. Then come, by maximum likelihood, a
         temperature of the posterior (of the flow: the width of the normal distribution that it starts from; of the grid: of its softmax)
         and one of the class; those within two standard errors of 1 stay 1. They also fit what tells stamps that are like no mock; see
-        `~clustercnn.network.Domain`. The others give the report, `calibration`, that `save` puts into the model file and ``clustercnn
+        `~clustercnn.network.Domain`. For its `~clustercnn.network.Doubt` half as many further mocks are made, through PSFs of many widths, if
+        the background allows it. The others give the report, `calibration`, that `save` puts into the model file and ``clustercnn
         info`` prints. From then on `predict` takes the temperatures into account, gives a ``typicality`` and flags stamps out of the
         domain.
 
@@ -520,7 +521,7 @@ class ClusterNet:
                     stop = start + len(pixels)
                     # One sequence for all sources, source by source: the size of the batch cannot matter.
                     normals = torch.from_numpy(rng.standard_normal((len(pixels), draws, d + 2), dtype=np.float32))
-                    told = (part.expand(len(pixels), *part.shape[1:]).to(device) for part in (depth, torch.tensor([error]), powers))
+                    told = [part.expand(len(pixels), *part.shape[1:]).to(device) for part in (depth, torch.tensor([error]), powers)]
                     features = module(torch.from_numpy(pixels).to(device), *told)
                     answer = [part.cpu().numpy() for part in module.say(features, normals.to(device))]
                     lost = bad & FLAGS["no answer"] > 0
@@ -529,7 +530,7 @@ class ClusterNet:
                         part[lost] = unknown
                     all_draws[start:stop], visibility[start:stop], p_cluster[start:stop] = answer
                     if self.domain is not None:
-                        typicality[start:stop] = self._typicality(module, pixels, features, bad, lost, not bool(has_own_psf(powers)))
+                        typicality[start:stop] = self._typicality(module, pixels, features, told, bad, lost)
                         bad |= np.where(typicality[start:stop] <= OUT_OF_DOMAIN, FLAGS["out of domain"], 0)
                     flags[start:stop] |= bad
                     bar.update(stop - start)
@@ -623,12 +624,12 @@ class ClusterNet:
         if expected is not None and not abs(value / expected - 1) <= 0.02:
             raise ValueError(f"the {name} is {value:.4g} {unit}, but the network was trained at {expected:.4g} {unit}")
 
-    def _typicality(self, module, pixels, features, flags, lost, another_psf):
+    def _typicality(self, module, pixels, features, told, flags, lost):
         """See `Domain`; a network without conditions takes filled pixels for known ones."""
         complete = flags & FLAGS["masked pixels"] == 0 if self.config["conditions"] else np.full(len(pixels), True)
-        kinds = np.where(complete, "other PSF" if another_psf else "complete", "incomplete")
-        views = look(module, torch.from_numpy(pixels).to(features.device), features)
-        return np.where(lost, np.nan, self.domain.typicality(views, kinds))
+        kinds = np.where(complete, np.where(has_own_psf(told[-1]).cpu(), "complete", "other PSF"), "incomplete")
+        seen = look(module, torch.from_numpy(pixels).to(features.device), features, *told)
+        return np.where(lost, np.nan, self.domain.typicality(seen, kinds))
 
     def _checked_contract(self, stream):
         """A copy of the stream's contract, if it fits."""

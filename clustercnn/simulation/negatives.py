@@ -2,7 +2,7 @@
 """What is not a cluster: plain fields, bright stars, chance blends, clusters off the centre, galaxies, associations."""
 
 import numpy as np
-from scipy.special import gammaincinv
+from scipy.special import gammainccinv
 
 from clustercnn.profiles import elliptical, get_profile
 from clustercnn.simulation.scenes import Scenes
@@ -10,7 +10,7 @@ from clustercnn.simulation.scenes import Scenes
 __all__ = ["NEGATIVES", "NEGATIVE_KINDS", "draw_negatives"]
 
 #: All kinds of negatives.
-NEGATIVE_KINDS = ("field", "star", "blend", "off_centre", "galaxy", "association")
+NEGATIVE_KINDS = ("field", "star", "blend", "off_centre", "galaxy", "spiral", "association")
 
 #: Shares of the kinds in the reference mocks; the kinds that are not named here have none.
 NEGATIVES = {"field": 1 / 3, "star": 1 / 3, "blend": 1 / 6, "off_centre": 1 / 6}
@@ -19,6 +19,8 @@ NEAREST_CLUSTER = 4.0  # pixels from the stamp's centre; between 1 and 4 pixels 
 APERTURE = 4.0  # pixels: stars are as bright as a cluster's light in this radius
 BLEND_RADIUS = 6.0  # pixels
 GALAXY_POINTS = 20.0  # per square half-light radius stand for the smooth light of a galaxy: about one per pixel there
+SPIRAL_REACH = 64  # pixels from its centre: a spiral is drawn no further
+FLATTEST_SPIRAL = 0.3  # axis ratio of the disc
 MASSIVE = 8.0  # Msun: an association is told by its stars above this initial mass
 
 
@@ -33,7 +35,7 @@ def draw_negatives(kind, clusters, centre, rng):
     * ``"star"``: one star at the centre.
     * ``"blend"``: 2 to 6 stars within 6 pixels of the centre.
     * ``"off_centre"``: a cluster 4 to 24 pixels from the centre.
-    * ``"galaxy"``: a galaxy behind the disc, with a Sersic profile (semi-major half-light axis 0.1 to 1 arcsec). Half of them are blue
+    * ``"galaxy"``: a galaxy behind the disc, with a Sersic profile (semi-major half-light axis 0.1 to 3 arcsec). Half of them are blue
       and disc-like (index 0.7 to 1.5, seen at any inclination down to an axis ratio of 0.15), half red and early (index 2 to 4, axis
       ratio 0.5 to 1).
     * ``"association"``: the 10 to 100 stars above 8 Msun of a population younger than 20 Myr, spread evenly over a disc or an ellipse
@@ -74,7 +76,7 @@ def draw_negatives(kind, clusters, centre, rng):
         x, y = _in_circle(BLEND_RADIUS, len(stamp), rng)
         rates = _star_rates(stamp, clusters, coordinates, rng)
     else:
-        draw = _galaxy if kind == "galaxy" else _association
+        draw = {"galaxy": _galaxy, "spiral": _spiral, "association": _association}[kind]
         drawn = [draw(clusters, point, rng) for point in coordinates]
         stamp = np.repeat(np.arange(n), [len(x) for x, _, _ in drawn])
         x, y, rates = (np.concatenate(values) for values in zip(*drawn, strict=True))
@@ -115,22 +117,54 @@ def _central_light(clusters, coordinates):
 def _galaxy(clusters, coordinates, rng):
     blue = rng.random() < 0.5
     index, axis_ratio = (rng.uniform(0.7, 1.5), rng.uniform(0.15, 1.0)) if blue else (rng.uniform(2.0, 4.0), rng.uniform(0.5, 1.0))
-    half_light_radius = 10 ** rng.uniform(-1.0, 0.0) / clusters.pixel_scale * np.sqrt(axis_ratio)
+    half_light_radius = 10 ** rng.uniform(-1.0, 0.5) / clusters.pixel_scale * np.sqrt(axis_ratio)
     # Each point lies a golden angle further than the last, as even as points can lie; outer ones carry less light. So they pass for
     # smooth light.
     n_points = max(int(GALAXY_POINTS * half_light_radius**2), 1000)
-    edges = 1 - np.linspace(1, 0, n_points + 1) ** 3  # fractions of the light
-    radius = half_light_radius * (gammaincinv(2 * index, (edges[1:] + edges[:-1]) / 2) / gammaincinv(2 * index, 0.5)) ** index
+    beyond = np.linspace(1, 0, n_points + 1) ** 3  # fractions of the light
+    radius = half_light_radius * (gammainccinv(2 * index, (beyond[1:] + beyond[:-1]) / 2) / gammainccinv(2 * index, 0.5)) ** index
     angle = np.pi * (3 - np.sqrt(5)) * np.arange(n_points)
     x, y = elliptical(radius * np.cos(angle), radius * np.sin(angle), 1 - axis_ratio, rng.uniform(0, np.pi))
-    # The redshift makes any mixture of ages redder, about as dust does.
-    log_age, reddening = (rng.uniform(7.0, 8.7), rng.uniform(0.0, 1.0)) if blue else (rng.uniform(9.0, 10.1), rng.uniform(0.0, 2.0))
-    color = clusters.tables.mean_luminosity(clusters.tables.nearest_age(log_age)) * clusters.dimming(reddening)
-    target = _central_light(clusters, coordinates)
-    share = np.diff(edges)
-    light = color / share[np.hypot(x, y) < APERTURE].sum() / np.sqrt(np.mean((color / target) ** 2))
-    rates = share[:, None] * light * clusters.rates
-    return x, y, rates
+    color = _color(clusters, (7.0, 8.7), 1.0, rng) if blue else _color(clusters, (9.0, 10.1), 2.0, rng)
+    return x, y, _as_bright_as_clusters(x, y, -np.diff(beyond)[:, None] * color, clusters, coordinates)
+
+
+def _spiral(clusters, coordinates, rng):
+    scale = 10 ** rng.uniform(-0.5, 0.5) / clusters.pixel_scale / 1.678  # of the exponential disc, from its half-light radius
+    reach = min(np.ceil(6 * scale), SPIRAL_REACH)
+    side = np.arange(-reach, reach + 1)
+    x, y = (plane.ravel() for plane in np.meshgrid(side, side))
+    along, across = elliptical(x, y, 0.0, rng.uniform(0, np.pi))
+    across = across / rng.uniform(FLATTEST_SPIRAL, 1.0)  # in the plane of the disc
+    radius, angle = np.hypot(along, across), np.arctan2(across, along)
+    pitch = np.radians(rng.uniform(10, 35))
+    arms = np.cos(2 * (angle - np.log(np.maximum(radius, 0.5) / scale) / np.tan(pitch)))
+    disc = np.exp(-radius / scale + rng.uniform(0.5, 2.0) * (arms - 1))
+    bulge = np.exp(-np.hypot(x, y) / (scale * rng.uniform(0.05, 0.3)))
+    disc, bulge = disc / disc.sum(), bulge / bulge.sum()
+    knots = np.zeros_like(disc)
+    np.add.at(knots, rng.choice(len(disc), rng.integers(5, 51), p=disc), 1.0)
+    knots *= rng.exponential(size=len(knots)) / knots.sum()
+    in_bulge, in_knots = rng.uniform(0, 0.3, 2)
+    light = (
+        (1 - in_bulge - in_knots) * disc[:, None] * _color(clusters, (7.5, 9.0), 1.0, rng)
+        + in_bulge * bulge[:, None] * _color(clusters, (9.0, 10.1), 1.0, rng)
+        + in_knots * knots[:, None] * _color(clusters, (6.6, 7.5), 1.0, rng)
+    )
+    return x, y, _as_bright_as_clusters(x, y, light, clusters, coordinates)
+
+
+def _color(clusters, log_ages, most_reddening, rng):
+    """Light of a mixture of ages in the bands, 1 in their mean; a redshift makes it redder, about as dust does."""
+    luminosity = clusters.tables.mean_luminosity(clusters.tables.nearest_age(rng.uniform(*log_ages)))
+    color = luminosity * clusters.dimming(rng.uniform(0.0, most_reddening))
+    return color / color.mean()
+
+
+def _as_bright_as_clusters(x, y, light, clusters, coordinates):
+    """Rates of points of light that show as much within the aperture as a cluster does, in the root mean square of the bands."""
+    inside = light[np.hypot(x, y) < APERTURE].sum(0)
+    return light / np.sqrt(np.mean((inside / _central_light(clusters, coordinates)) ** 2)) * clusters.rates
 
 
 def _association(clusters, coordinates, rng):

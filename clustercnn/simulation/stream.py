@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """MockStream: an endless, seeded stream of labelled stamps to train on."""
 
+from copy import copy
 from itertools import count
 
 import numpy as np
@@ -131,8 +132,6 @@ class MockStream:
             raise ValueError(f"depth_scatter must be 0 dex or more, not {depth_scatter}")
         if not 0.0 <= noise_correlation <= 0.25:
             raise ValueError(f"noise_correlation must lie in 0..0.25, not {noise_correlation}")
-        if not 0.0 <= psf_scatter <= 1.0:
-            raise ValueError(f"psf_scatter must lie in 0..1, not {psf_scatter}")
         self.device = torch.device(device)
         if self.device.type not in CHUNKS:
             raise ValueError(f"device must be one of {tuple(CHUNKS)}, not {device!r}")
@@ -145,7 +144,6 @@ class MockStream:
         self.neighbour_fraction = neighbour_fraction
         self.depth_scatter = depth_scatter
         self.noise_correlation = noise_correlation
-        self.psf_scatter = psf_scatter
         self.negatives = dict(NEGATIVES if negatives is None else negatives)
         if unknown := [kind for kind in self.negatives if kind not in NEGATIVE_KINDS]:
             raise ValueError(f"negatives must be of the kinds {NEGATIVE_KINDS}, not {unknown}")
@@ -191,11 +189,8 @@ class MockStream:
         }
         if extinction_law != "F99":
             self.population["extinction_law"] = extinction_law if isinstance(extinction_law, str) else repr(extinction_law)
-        psfs = [psf[band] for band in instrument.bands]
-        self._renderer = Renderer(psfs, self.shape, device, smooth_reach=self._clusters.reach)
-        if psf_scatter:
-            ny, nx = (n + 2 * MARGIN for n in self.shape)
-            self._variation = PSFVariation(psfs, np.fft.fftfreq(ny), np.fft.rfftfreq(nx), device)
+        self._renderer = Renderer([psf[band] for band in instrument.bands], self.shape, device, smooth_reach=self._clusters.reach)
+        self._vary_psf(psf_scatter)
         if not background.noisy:
             warn_of_missing_noise(instrument)
         detector = Detector.from_instrument(instrument)
@@ -203,6 +198,39 @@ class MockStream:
             torch.from_numpy(values).to(device, torch.float32) for values in (detector.exposure, detector.sky, detector.read_variance)
         )
         self._visibility = Visibility(detector, self.shape, device=device)
+
+    def _vary_psf(self, psf_scatter):
+        if not 0.0 <= psf_scatter <= 1.0:
+            raise ValueError(f"psf_scatter must lie in 0..1, not {psf_scatter}")
+        self.psf_scatter = psf_scatter
+        if psf_scatter:
+            ny, nx = (n + 2 * MARGIN for n in self.shape)
+            psfs = [self.psf[band] for band in self.instrument.bands]
+            self._variation = PSFVariation(psfs, np.fft.fftfreq(ny), np.fft.rfftfreq(nx), self.device)
+
+    def with_psf_scatter(self, psf_scatter):
+        """
+        The same stream with another ``psf_scatter``: clusters, backgrounds and noise are drawn as before, the PSFs vary more or less.
+
+        Parameters
+        ----------
+        psf_scatter : float
+            As for the stream.
+
+        Returns
+        -------
+        stream : `MockStream`
+
+        Raises
+        ------
+        ValueError
+            If it does not lie in 0..1, or is not 0 before a background that holds its noise already.
+        """
+        if psf_scatter and self.background.noisy:
+            raise ValueError("psf_scatter must be 0 before a background that holds its noise already")
+        stream = copy(self)
+        stream._vary_psf(psf_scatter)
+        return stream
 
     @property
     def contract(self):
