@@ -42,11 +42,11 @@ def test_as_good_as_can_be():
 
 def test_what_is_told_counts(doubt):
     """A wide PSF brings doubt unless it is told, and the right one does when another is."""
-    wide = made_up(2000, 9, width=0.8)
+    wide = made_up(2000, 9, width=1.2)
     told, untold = doubt.view(wide), doubt.view(wide | {"psf": np.zeros((2000, 2))})
     ordinary = made_up(2000, 10)
     assert np.median(untold) > np.quantile(told, 0.9)
-    assert np.median(doubt.view(ordinary | {"psf": np.full((2000, 2), 0.8)})) > np.quantile(doubt.view(ordinary), 0.9)
+    assert np.median(doubt.view(ordinary | {"psf": np.full((2000, 2), 1.2)})) > np.quantile(doubt.view(ordinary), 0.9)
     assert doubt.view(wide).shape == (2000, 1) and doubt.view(wide).min() >= 0
 
 
