@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """Temperatures are found and mend, the report says what it measured, and all of it goes into the model file and comes back."""
 
+import copy
 import json
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from astropy import units as u
 from fake_stream import FakeStream
 
+from clustercnn.calibration import auc
 from clustercnn.estimate import FLAGS
-from clustercnn.network import ClusterNet, calibrating, calibration_text
+from clustercnn.network import ClusterNet, calibrating, calibration_text, look
 from clustercnn.network.calibrating import fit_temperature
 from clustercnn.network.modelfile import read_file, write_file
 from clustercnn.parameters import ParameterSpace
@@ -169,7 +171,7 @@ def test_report(net):
     assert {row["parameter"] for row in report["coverage"]} == set(net.space.names) and len(report["coverage"]) == 8
     assert len(report["joint_coverage"]) == 9 and 0.5 < report["class"]["auc"] <= 1
     alarms = {row["mocks"]: row for row in report["domain"]}
-    assert len(alarms) == 8
+    assert len(alarms) == 9
     for name in ("clusters", "others", "with unknown pixels or bands"):
         assert alarms[name]["false_alarms"] < 0.01 + 5 * alarms[name]["error"]
     text = calibration_text(report)
@@ -215,21 +217,42 @@ def test_typicality(net):
     assert np.isnan(lost.typicality).all() and not (lost.flags & FLAGS["out of domain"]).any()
 
 
+def doubts(net, pixels):
+    """The doubt in stamps of which nothing is told."""
+    with torch.inference_mode():
+        return net.domain.doubt.view(look(net.module, pixels, net.module(pixels)))[:, 0]
+
+
+def told_apart(right, wrong):
+    return auc(np.concatenate([wrong, right]), np.repeat([True, False], [len(wrong), len(right)]))
+
+
 def test_doubt_in_zero_points(net):
-    """The noise of these mocks is always the same, so that a wrong zero point of one band shows; a network without calibration cannot care."""
-    stamps = STREAM.batch(9000, 500)["pixels"].numpy()
-    right, wrong = (net.predict(stamps * factor[:, None, None] * RATE, draws=2).typicality for factor in (np.ones(3), np.array([1.0, 2.5, 1.0])))
-    assert np.mean(wrong <= 0.01) > 0.5 and np.mean(right <= 0.01) < 0.05
+    """The noise of these mocks is always the same, so that a wrong zero point shows; a network without calibration cannot care."""
+    pixels = STREAM.batch(9000, 500)["pixels"]
+    wrong = pixels * torch.tensor([1.0, 2.5, 1.0])[:, None, None]
+    assert told_apart(doubts(net, pixels), doubts(net, wrong)) > 0.7
     renormalized = small(scaling="renormalized")
     renormalized.calibrate(STREAM, 200, first=0, device="cpu", progress=False)
     assert renormalized.domain.doubt is None
 
 
-class WidePSFs(FakeStream):
-    """One whose PSFs can vary: what is blurred is told to be."""
+def test_predict_says_what_it_is_told(net, monkeypatch):
+    """The domain hears of uncertain zero points and of exposures."""
+    heard = []
 
-    class background:
-        noisy = False
+    def spy(module, pixels, features, *told):
+        heard.append(told)
+        return look(module, pixels, features, *told)
+
+    monkeypatch.setattr("clustercnn.network.net.look", spy)
+    net.predict(STREAM.batch(9000, 4)["pixels"].numpy() * RATE, draws=2, zero_point_error=0.1 * u.mag)
+    depth, error, powers = heard[0]
+    assert depth.shape == (4, 3) and error.tolist() == [pytest.approx(0.1)] * 4 and powers.shape == (4, 3, 3)
+
+
+class WidePSFs(FakeStream):
+    """One whose PSFs can vary: every other stamp of a batch is blurred a little, and told to be."""
 
     scatter = 0.0
 
@@ -241,7 +264,7 @@ class WidePSFs(FakeStream):
     def batch(self, start, size):
         batch = super().batch(start, size)
         wide = self.scatter * (torch.arange(size) % 2)
-        blurred = torch.nn.functional.avg_pool2d(batch["pixels"], 3, 1, 1, count_include_pad=False)
+        blurred = 0.7 * batch["pixels"] + 0.3 * torch.nn.functional.avg_pool2d(batch["pixels"], 3, 1, 1, count_include_pad=False)
         pixels = torch.where(wide[:, None, None, None] > 0, blurred, batch["pixels"])
         return batch | {"pixels": pixels, "psf": wide[:, None, None].expand(-1, 3, 3).float()}
 
@@ -251,9 +274,20 @@ def test_doubt_in_psfs():
     net = small(scaling="renormalized")
     stream = WidePSFs(seed=1)
     net.calibrate(stream, 1200, first=0, device="cpu", progress=False)
-    right, wrong = (other.batch(9000, 500)["pixels"].numpy()[1::2] for other in (stream, stream.with_psf_scatter(1.0)))
-    assert np.mean(net.predict(wrong * RATE, draws=2).typicality <= 0.01) > 0.5
-    assert np.mean(net.predict(right * RATE, draws=2).typicality <= 0.01) < 0.05
+    right, wrong = (other.batch(9000, 500)["pixels"][1::2] for other in (stream, stream.with_psf_scatter(1.0)))
+    assert told_apart(doubts(net, right), doubts(net, wrong)) > 0.9
+
+
+def test_psfs_that_cannot_vary(net):
+    """A stream that refuses is one that has one PSF."""
+
+    class Stubborn(FakeStream):
+        def with_psf_scatter(self, scatter):
+            raise ValueError("not before these fields")
+
+    again = copy.deepcopy(net)
+    again.calibrate(Stubborn(seed=1), 2000, first=0, device="cpu", progress=False)
+    assert again.calibration["domain"] == net.calibration["domain"]
 
 
 def test_a_new_training_forgets(net, tmp_path):

@@ -83,7 +83,7 @@ def test_views():
     with torch.inference_mode():
         views = look(net.module, pixels, net.module(pixels))
         alone = look(net.module, pixels[2:3], net.module(pixels[2:3]))
-    assert set(views) == {*VIEWS, *("depth", "zero_point_error", "psf")} and all(len(view) == 4 for view in views.values())
+    assert set(views) == {*VIEWS, "depth", "zero_point_error", "psf"} and all(len(view) == 4 for view in views.values())
     for name, view in views.items():
         np.testing.assert_allclose(alone[name][0], view[2], atol=1e-5)
     sharpness = views["sharpness"]
@@ -91,6 +91,31 @@ def test_views():
     assert (largest[2] > 3 * largest[0]).all() and largest[0] == pytest.approx(largest[1], abs=1e-6)
     along_x, along_y = sharpness[3, 3:6], sharpness[3, 15:18]  # means over a column, over a row
     assert (along_x == pytest.approx(sharpness[3, :3], rel=1e-5)) and along_y == pytest.approx(np.zeros(3), abs=1e-6)
+
+
+@pytest.mark.parametrize("scaling", ["fixed", "renormalized"])
+def test_what_is_told(scaling):
+    """Beside the views stands what the network takes into account: of a band that is not there nothing, and no depth if renormalized."""
+    net, generator = ClusterNet(scaling=scaling), torch.Generator().manual_seed(1)
+    pixels = torch.rand(4, 3, 64, 64, generator=generator)
+    pixels[1, 2] = torch.nan
+    depth, error, psf = (torch.rand(*shape, generator=generator) for shape in ((4, 3), (4,), (4, 3, 3)))
+    with torch.inference_mode():
+        seen = look(net.module, pixels, net.module(pixels), depth, error, psf)
+    there = np.ones((4, 3))
+    there[1, 2] = 0.0
+    np.testing.assert_allclose(seen["depth"], depth.numpy() * there * (scaling == "fixed"), rtol=1e-6)
+    np.testing.assert_allclose(seen["psf"], psf.mean(-1).numpy() * there, rtol=1e-6)
+    np.testing.assert_allclose(seen["zero_point_error"], error.numpy()[:, None], rtol=1e-6)
+
+
+@pytest.mark.parametrize("n", [0, 1, 9])
+def test_few_of_a_kind(n):
+    """Too few to tell anything: stamps of that kind have no typicality, the others have theirs."""
+    domain = Domain.fit({"complete": gaussian(200, 1), "incomplete": gaussian(n, 1)})
+    share = domain.typicality(gaussian(4, 2), np.array(["complete", "incomplete"] * 2))
+    assert np.isnan(share).tolist() == [False, True] * 2
+    assert list(Domain.from_tensors(domain.tensors()).views) == ["complete"]
 
 
 @pytest.fixture(name="strange", scope="module")

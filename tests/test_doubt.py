@@ -9,7 +9,7 @@ from scipy.stats import kstest
 from clustercnn.calibration import auc
 from clustercnn.network import Domain, Doubt
 from clustercnn.network.domain import VIEWS
-from clustercnn.network.doubt import COMMON_POWER, COMMON_SHIFT, OWN_POWER, OWN_SHIFT, SAME_PSF, mistold, shifts
+from clustercnn.network.doubt import COMMON_POWER, COMMON_SHIFT, OWN_POWER, OWN_SHIFT, mistold, shifts
 
 NOISE = 0.5
 
@@ -73,6 +73,19 @@ def test_strange_views_are_no_reason_to_fail(doubt):
     assert np.isfinite(doubt.view(seen)).all()
 
 
+def test_what_was_always_the_same_does_not_count(doubt):
+    """All of its lessons were of one depth, so that it has learned nothing of others."""
+    seen = made_up(500, 19)
+    np.testing.assert_array_equal(doubt.view(seen | {"depth": np.full((500, 2), 0.1)}), doubt.view(seen))
+
+
+def test_other_widths_of_the_layers():
+    """Files need not be of the widths of today."""
+    with torch.random.fork_rng(devices=[]):
+        narrow, seen = Doubt(14, (8, 4)).eval(), made_up(20, 20)
+    np.testing.assert_array_equal(Doubt.from_weights(narrow.state_dict()).view(seen), narrow.view(seen))
+
+
 def test_lessons_are_reproducible():
     first, second = (Doubt.fit([made_up(300, 16)], [made_up(300, 17, shift=1.0)]).state_dict() for _ in range(2))
     assert all((first[name] == second[name]).all() for name in first)
@@ -97,4 +110,3 @@ def test_mistold():
     assert not nothing[:2000].any() and nothing[2000:].mean() == pytest.approx(0.5, abs=4 * (0.25 / 2000) ** 0.5)
     off = told["psf"] - seen["psf"]
     assert np.abs(off).max() <= COMMON_POWER + OWN_POWER and np.abs(off[:2000]).mean() > 0.5
-    assert SAME_PSF < 0.5

@@ -170,12 +170,19 @@ def spiral_parts(scene):
     return np.hypot(x, y), np.arctan2(y, x), scene.rate[:, 0]
 
 
+def extent(scene):
+    """Radius of half of the light, pixels."""
+    distance, _, light = spiral_parts(scene)
+    order = np.argsort(distance)
+    return distance[order][np.searchsorted(np.cumsum(light[order]), 0.5 * light.sum())]
+
+
 def test_spirals_have_two_arms(clusters):
     """Along ellipses of the disc the light goes up and down twice, and the place of its maximum winds with the logarithm of the radius."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("clustercnn.simulation.negatives.FLATTEST_SPIRAL", 1.0)  # face on
         spirals = scenes("spiral", clusters, 60, (30.9, 32.2))
-    found = 0
+    found = []
     for scene in spirals:
         distance, angle, light = spiral_parts(scene)
         waves = []
@@ -185,7 +192,7 @@ def test_spirals_have_two_arms(clusters):
             amplitudes = [np.mean(np.minimum(light[ring], limit) * np.exp(1j * m * angle[ring])) for m in range(5)]
             waves.append(amplitudes[2])
             others = np.abs([amplitudes[1], amplitudes[3]])
-            if distance.max() < 60:  # small ones have only a few pixels in a ring
+            if extent(scene) < 20:  # small ones have no light there
                 break
             assert np.abs(amplitudes[2]) > 2 * others.max()
             assert np.abs(amplitudes[2]) > 0.1 * np.abs(amplitudes[0])
@@ -194,8 +201,17 @@ def test_spirals_have_two_arms(clusters):
             assert turns[0] == pytest.approx(turns[1], rel=0.35)
             pitch = np.degrees(np.arctan(2 / np.abs(turns.mean())))
             assert 8 < pitch < 40
-            found += 1
-    assert found > 20
+            found.append(np.sign(turns.mean()))
+    assert len(found) > 20 and 0.2 < np.mean(np.array(found) > 0) < 0.8  # of either hand
+
+
+def test_extents_of_spirals(clusters):
+    """Discs of half-light radii of 0.3 to 3 arcsec, less what the bulge draws in; axis ratios of their inner light down to 0.3."""
+    spirals = scenes("spiral", clusters, 150)
+    sizes = np.array([extent(scene) for scene in spirals]) * 0.04
+    assert 0.15 < sizes.min() < 0.4 and 1.2 < sizes.max() < 3 and np.median(sizes) == pytest.approx(0.8, rel=0.25)
+    ratios = np.array([minor / major for major, minor in (moments(scene) for scene, size in zip(spirals, sizes, strict=True) if size < 0.5)])
+    assert 0.25 < ratios.min() < 0.5 and ratios.max() > 0.9
 
 
 def test_spirals_are_red_within_and_blue_in_their_knots(clusters):

@@ -141,6 +141,9 @@ def test_streams_with_another_scatter():
             assert torch.equal(values.nan_to_num(-1.0), changed.batch(0, 24)[name].nan_to_num(-1.0))
     with pytest.raises(ValueError, match=r"psf_scatter must lie in 0..1, not 1.5"):
         plain.with_psf_scatter(1.5)
+    narrow = make_stream(background=BackgroundFields([np.ones((3, 60, 55))]), shape=(24, 24))
+    with pytest.raises(ValueError, match="psf_scatter must be 0 before fields of less than 56 pixels, not 55"):
+        narrow.with_psf_scatter(0.3)
     noisy = make_stream(background=MosaicBackground({band: np.zeros((120, 130)) * u.electron / u.s for band in M83.bands}))
     assert noisy.with_psf_scatter(0.0).contract == noisy.contract
     with pytest.raises(ValueError, match="psf_scatter must be 0 before a background that holds its noise"):

@@ -89,7 +89,7 @@ class StrangeStamps:
         return self.stream(1, positive_fraction=0.0).batch(0, n)["pixels"].numpy()
 
     def galaxies(self, n):
-        """Those of `clustercnn.simulation.negatives`, small and large, among which the training of ``"m83"`` had negatives."""
+        """Those of `clustercnn.simulation.negatives`, small and large."""
         return self.stream(2, positive_fraction=0.0, negatives={"galaxy": 1}).batch(0, n)["pixels"].numpy()
 
     def saturated(self, n, bleeding):
@@ -113,12 +113,12 @@ class StrangeStamps:
         parts = []
         for i in range(n):
             size = 10 ** rng.uniform(0, 0.48) / 0.04
-            fraction, circle, choice = Sobol(3, rng=rng).random(n_points).T  # laid out evenly, so that the points do not show
+            fraction, circle, choice = Sobol(3, seed=rng).random(n_points).T  # laid out evenly, so that the points do not show
             bulge = choice < rng.uniform(0.05, 0.3)
             radius, angle = np.where(bulge, 0.15, 1.0) * size / 1.68 * gammaincinv(2.0, fraction), 2 * np.pi * circle
             weight = np.ones(n_points)
             if arms:  # two logarithmic spirals with knots in them, over a smooth disc
-                phase = 2 * (angle - np.log(radius / size) / np.tan(np.radians(rng.uniform(12, 30))))
+                phase = 2 * (angle - np.log(radius / size) / np.tan(rng.choice([-1, 1]) * np.radians(rng.uniform(12, 30))))
                 weight = np.where(bulge, 1.0, np.exp(2.0 * (np.cos(phase) - 1))) * np.where(rng.random(n_points) < 0.002, 100.0, 1.0)
             tilt, turn = rng.uniform(0.3, 1.0), rng.uniform(0, np.pi)
             x, y = radius * np.cos(angle), radius * np.sin(angle) * tilt

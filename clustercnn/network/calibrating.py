@@ -51,6 +51,7 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
         JSON-able; see `calibration_text`.
     """
     _round(module)
+    varied = _through_more_psfs(stream)
     taught = samples - MEASURED if samples >= 2 * MEASURED else 0
     measured = samples - taught
     lesson = _seen(module, stream, taught, first, device, progress, clusters_only=True) if taught else None
@@ -60,7 +61,7 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
     for part in (fitting, checking):
         if min(part["positive"].sum(), (~part["positive"]).sum()) < 10:
             raise ValueError("samples must be so many that each half of them holds at least 10 clusters and 10 other stamps")
-    others = _seen(module, others, fitted // 2, first + samples, device, progress) if (others := _through_more_psfs(stream)) else {}
+    others = {} if varied is None else _seen(module, varied, fitted // 2, first + samples, device, progress, plain_only=True)
     domain = _fit_domain(fitting, others, module.scaling == "fixed")
     lesson, test = (lesson, fitting) if taught else _split(fitting, fitted * 3 // 4)
     before = _posterior_loss(module, checking)
@@ -86,15 +87,16 @@ def _round(module):
                 tensor.copy_(tensor.half())
 
 
-def _seen(module, stream, samples, first, device, progress, clusters_only=False):
+def _seen(module, stream, samples, first, device, progress, clusters_only=False, plain_only=False):
     """
-    Labels of the mocks, what the module sees of them as they are, with bands that are too bright or too faint and, if it takes conditions,
-    augmented; a row per mock.
+    Labels of the mocks, what the module sees of them as they are, augmented if it takes conditions, and with zero points that are off if it
+    is calibrated, half of those augmented, too; a row per mock.
 
-    ``own_psf`` tells those through the PSF that a network presumes where it is told none. Of clusters only, features and no views.
+    ``own_psf`` tells those through the PSF that a network presumes where it is told none. Of clusters only, features and no views, and nothing
+    with zero points that are off.
     """
     calibrated = module.scaling == "fixed"
-    augmentation = Augmentation(module.scales, calibrated=calibrated) if module.conditions else None
+    augmentation = Augmentation(module.scales, calibrated=calibrated) if module.conditions and not plain_only else None
     mocks, rows = {}, 0
     module.to(device)
     with torch.inference_mode(), tqdm(total=samples, unit="mock", disable=not progress, desc="calibrating") as bar:
@@ -110,13 +112,17 @@ def _seen(module, stream, samples, first, device, progress, clusters_only=False)
             part |= _view(module, batch, device, not clusters_only)
             generator = torch.Generator().manual_seed(SEED + start)
             if augmentation is not None:
-                batch = augmentation(batch, augmentation.numbers(n, generator))
-                part["incomplete"] = ~torch.isfinite(batch["pixels"]).flatten(1).all(1)
-                part |= {f"augmented {name}": values for name, values in _view(module, batch, device, not clusters_only).items()}
-            if calibrated and not clusters_only:
-                factors = 10 ** (-0.4 * shifts(n, len(module.scales), generator))
-                batch = batch | {"pixels": batch["pixels"] * factors[:, :, None, None]}
-                part |= {f"shifted {name}": values for name, values in _view(module, batch, device, True).items()}
+                augmented = augmentation(batch, augmentation.numbers(n, generator))
+                part["incomplete"] = ~torch.isfinite(augmented["pixels"]).flatten(1).all(1)
+                part |= _titled("augmented", _view(module, augmented, device, not clusters_only))
+            if calibrated and not clusters_only and not plain_only:
+                shifted = dict(batch)
+                if augmentation is not None:
+                    shifted |= {"pixels": batch["pixels"].clone(), "zero_point_error": torch.zeros(n)}
+                    for name in ("pixels", "zero_point_error"):
+                        shifted[name][1::2] = augmented[name][1::2]
+                shifted["pixels"] = shifted["pixels"] * (10 ** (-0.4 * shifts(n, len(module.scales), generator)))[:, :, None, None]
+                part |= _titled("shifted", _view(module, shifted, device, True))
             for name, values in part.items():  # into one block each: small pieces between the stamps would scatter over the memory
                 if name not in mocks:
                     mocks[name] = values.new_empty(samples, *values.shape[1:])
@@ -140,10 +146,18 @@ def _view(module, batch, device, whole):
     return {"features": features.cpu()} | {f"view {name}": torch.from_numpy(values) for name, values in seen.items()}
 
 
+def _titled(title, values):
+    return {f"{title} {name}": value for name, value in values.items()}
+
+
 def _through_more_psfs(stream):
-    """The stream with PSFs of many more widths; None where PSFs cannot vary."""
-    noisy = getattr(getattr(stream, "background", None), "noisy", True)
-    return None if noisy else stream.with_psf_scatter(PSF_SCATTER)
+    """The stream with PSFs of many more widths; None where they cannot vary."""
+    if not hasattr(stream, "with_psf_scatter"):
+        return None
+    try:
+        return stream.with_psf_scatter(PSF_SCATTER)
+    except ValueError:
+        return None
 
 
 def _looks(mocks, title=""):
@@ -357,6 +371,11 @@ def _false_alarms(domain, mocks, positive):
     for kind, title in (("other PSF", "through other PSFs"), ("incomplete", "with unknown pixels or bands")):
         if kind in flagged:
             groups[title] = flagged[kind]
+    if "incomplete" in mocks:
+        seen, unsure = _looks(mocks, "augmented "), own & ~mocks["incomplete"].numpy()
+        unsure &= seen["zero_point_error"][:, 0] > 0
+        seen = {name: values[unsure] for name, values in seen.items()}
+        groups["with uncertain zero points"] = domain.typicality(seen, np.full(unsure.sum(), "complete")) <= OUT_OF_DOMAIN
     error = (OUT_OF_DOMAIN * (1 - OUT_OF_DOMAIN)) ** 0.5
     return [
         {"mocks": name, "n": len(group), "false_alarms": float(group.mean()), "error": error / len(group) ** 0.5}

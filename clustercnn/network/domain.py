@@ -16,6 +16,7 @@ OUT_OF_DOMAIN = 0.01  # typicality from which down a stamp is flagged
 VIEWS = {"features": 40, "texture": 150, "sharpness": 40}
 PARTS = ("mean", "whitening", "quantiles")  # of what is kept of a view
 KINDS = ("complete", "other PSF", "incomplete")
+FEWEST = 10  # mocks of a kind without which nothing is said of it
 LEVELS = np.geomspace(1e-4, 1.0, 81)  # shares of mocks for which the distance is tabulated
 
 
@@ -42,10 +43,11 @@ def look(module, pixels, features, depth=None, zero_point_error=None, psf=None):
     Returns
     -------
     seen : dict of `~numpy.ndarray`
-        The views, shape (n, length of the view) each, and what is told or presumed: ``depth`` and ``psf``, the mean of its powers, shape
-        (n, band), and ``zero_point_error``, shape (n, 1).
+        The views, shape (n, length of the view) each, and what is told or presumed (see `ClusterModule.told`): ``depth`` and ``psf``, the mean
+        of its powers, shape (n, band), and ``zero_point_error``, shape (n, 1).
     """
-    stretched = stretch(module.scaled(pixels)[0])
+    scaled, known = module.scaled(pixels)
+    stretched = stretch(scaled)
     with torch.backends.cudnn.flags(allow_tf32=False):  # small differences between channels count
         first = module.encoder.stem[0](stretched)
         pooled = module.encoder.stem[1:](first)
@@ -54,12 +56,9 @@ def look(module, pixels, features, depth=None, zero_point_error=None, psf=None):
         "texture": torch.cat([_texture(first), _texture(pooled)], 1),
         "sharpness": torch.cat([_sharpness(stretched), _sharpness(stretched.transpose(-1, -2))], 1),
     }
-    nothing = stretched.new_zeros(stretched.shape[:2])
-    views |= {
-        "depth": nothing if depth is None else depth,
-        "zero_point_error": nothing[:, :1] if zero_point_error is None else zero_point_error.reshape(-1, 1),
-        "psf": nothing if psf is None else psf.mean(-1),
-    }
+    present = torch.ones_like(stretched[:, :, 0, 0]) if known is None else known.flatten(2).any(-1).float()
+    depth, error, powers = module.told(present, depth, zero_point_error, psf)
+    views |= {"depth": depth, "zero_point_error": error[:, None], "psf": powers.mean(-1)}
     return {name: view.cpu().double().numpy() for name, view in views.items()}
 
 
@@ -155,12 +154,14 @@ class Domain:
         Parameters
         ----------
         samples : dict
-            For each kind what `look` gives of its mocks.
+            For each kind what `look` gives of its mocks; of a kind of less than 10 nothing is said.
         doubt : `~clustercnn.network.Doubt`, optional
             Fitted to other mocks.
         """
         domain = cls({}, {}, doubt)
         for kind, seen in samples.items():
+            if len(seen["features"]) < FEWEST:
+                continue
             fitted = {name: _View.fit(values, VIEWS.get(name, 1)) for name, values in domain._all_views(seen).items()}
             domain.views[kind] = {name: view for name, (view, _) in fitted.items()}
             domain.tails[kind] = np.quantile(np.min([shares for _, shares in fitted.values()], axis=0), LEVELS)
@@ -207,7 +208,7 @@ class Domain:
     def from_tensors(cls, tensors):
         """From the dict of `tensors`."""
         weights = {name.removeprefix("doubt."): tensor for name, tensor in tensors.items() if name.startswith("doubt.")}
-        arrays = {name: tensor.double().numpy() for name, tensor in tensors.items()}
+        arrays = {name: tensor.double().numpy() for name, tensor in tensors.items() if not name.startswith("doubt.")}
         kinds, names = [kind for kind in KINDS if f"{kind}.tail" in arrays], [*VIEWS, *(["doubt"] if weights else [])]
         views = {kind: {name: _View(*(arrays[f"{kind}.{name}.{part}"] for part in PARTS)) for name in names} for kind in kinds}
         return cls(views, {kind: arrays[f"{kind}.tail"] for kind in kinds}, Doubt.from_weights(weights) if weights else None)

@@ -10,9 +10,10 @@ __all__ = ["PSF_SCATTER", "Doubt", "mistold", "shifts"]
 PSF_SCATTER = 1.0  # of mocks through PSFs of which something wrong is told; see MockStream
 COMMON_SHIFT, OWN_SHIFT = 1.5, 1.0  # mag, largest errors of zero points in the lessons: of all bands together, and of each by itself
 COMMON_POWER, OWN_POWER = 1.5, 0.3  # the same of the logarithmic powers that tell the PSF
-SAME_PSF = 0.05  # powers up to which a PSF is so much like that of the training that telling none is no mistake
+OTHER_PSF = 0.05  # mean powers of a band from which telling nothing of its PSF is a mistake
 HIDDEN, DROPOUT = (256, 128), 0.3
 FARTHEST = 6.0  # standard deviations of an input
+CONSTANT = 1e-6  # standard deviation up to which nothing has been learned of an input, so that it must not count
 EPOCHS, STEP, LEARNING_RATE = 30, 256, 3e-3
 SEED = 20_251
 READ = ("texture", "sharpness", "depth", "zero_point_error", "psf")
@@ -28,7 +29,7 @@ def mistold(seen, rng):
     """What `look` gives of stamps, with something wrong in place of their PSFs; of half of those through another PSF, nothing at all."""
     psf = seen["psf"]
     wrong = psf + COMMON_POWER * rng.uniform(-1, 1, (len(psf), 1)) + OWN_POWER * rng.uniform(-1, 1, psf.shape)
-    nothing = (np.abs(psf).max(1, keepdims=True) > SAME_PSF) & (rng.random((len(psf), 1)) < 0.5)
+    nothing = (np.abs(psf).max(1, keepdims=True) > OTHER_PSF) & (rng.random((len(psf), 1)) < 0.5)
     return seen | {"psf": np.where(nothing, 0.0, wrong)}
 
 
@@ -43,17 +44,19 @@ class Doubt(nn.Module):
     ----------
     inputs : int
         How many numbers that is.
+    hidden : tuple of int
+        Widths of the two hidden layers.
 
     References
     ----------
     Hendrycks et al. 2019, https://arxiv.org/abs/1812.04606 (outlier exposure)
     """
 
-    def __init__(self, inputs):
+    def __init__(self, inputs, hidden=HIDDEN):
         super().__init__()
         self.register_buffer("centre", torch.zeros(inputs))
         self.register_buffer("spread", torch.ones(inputs))
-        first, second = HIDDEN
+        first, second = hidden
         self.layers = nn.Sequential(
             nn.Linear(inputs, first), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, 1)
         )
@@ -80,9 +83,9 @@ class Doubt(nn.Module):
         is_wrong = torch.ones(len(inputs))
         is_wrong[: sum(len(seen["psf"]) for seen in right)] = 0.0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
-            doubt = cls(inputs.shape[1])
-            doubt.centre, doubt.spread = inputs.mean(0), inputs.std(0).clamp_min(1e-6)
+            torch.default_generator.manual_seed(SEED)
+            doubt, spread = cls(inputs.shape[1]), inputs.std(0)
+            doubt.centre, doubt.spread = inputs.mean(0), torch.where(spread > CONSTANT, spread, 1e30)
             optimizer = torch.optim.AdamW(doubt.parameters(), weight_decay=0.01)
             steps = EPOCHS * -(-len(inputs) // STEP)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
@@ -98,7 +101,7 @@ class Doubt(nn.Module):
     def from_weights(cls, weights):
         """From its ``state_dict``."""
         with torch.random.fork_rng(devices=[]):  # for the first weights, which are not kept
-            doubt = cls(len(weights["centre"]))
+            doubt = cls(len(weights["centre"]), (len(weights["layers.0.bias"]), len(weights["layers.3.bias"])))
         doubt.load_state_dict(weights)
         return doubt.eval()
 

@@ -96,13 +96,27 @@ class ClusterModule(nn.Module):
         if self.photometry is not None:
             seen.append(self.photometry(pixels, present))
         if self.conditions:
-            if depth is None or self.scaling == "renormalized":  # the exposure and the noise together would tell the calibration
-                depth = torch.zeros_like(present)
-            error = torch.zeros_like(present[:, 0]) if zero_point_error is None else zero_point_error
-            powers = pixels.new_zeros(*present.shape, len(NODES)) if psf is None else psf * present[..., None]
-            seen += [present, depth * present, 5 * error[:, None], powers.flatten(1)]  # all of order unity
+            depth, error, powers = self.told(present, depth, zero_point_error, psf)
+            seen += [present, depth, 5 * error[:, None], powers.flatten(1)]  # all of order unity
         features = self.merge(torch.cat(seen, -1))
         return torch.cat([features, OWN_PSF * has_own_psf(powers)[:, None]], -1) if self.conditions else features
+
+    def told(self, present, depth=None, zero_point_error=None, psf=None):
+        """
+        What it takes into account of what it is told, all of it: nothing of bands that are not there, and no depth if renormalized.
+
+        Parameters
+        ----------
+        present : `~torch.Tensor`
+            1 for bands that are there, 0 for others, shape (n, band).
+        depth, zero_point_error, psf : `~torch.Tensor`, optional
+            As for `forward`.
+        """
+        if depth is None or self.scaling == "renormalized":  # the exposure and the noise together would tell the calibration
+            depth = torch.zeros_like(present)
+        error = torch.zeros_like(present[:, 0]) if zero_point_error is None else zero_point_error
+        powers = present.new_zeros(*present.shape, len(NODES)) if psf is None else psf * present[..., None]
+        return depth * present, error, powers
 
     def scaled(self, pixels):
         """Pixels of about the noise of one, with medians where unknown; and which are known, None for a module without conditions."""

@@ -303,8 +303,8 @@ class ClusterNet:
         all but the last 50,000 are for this alone, and of them only the clusters are looked at. Then come, by maximum likelihood, a
         temperature of the posterior (of the flow: the width of the normal distribution that it starts from; of the grid: of its softmax)
         and one of the class; those within two standard errors of 1 stay 1. They also fit what tells stamps that are like no mock; see
-        `~clustercnn.network.Domain`. For its `~clustercnn.network.Doubt` half as many further mocks are made, through PSFs of many widths, if
-        the background allows it. The others give the report, `calibration`, that `save` puts into the model file and ``clustercnn
+        `~clustercnn.network.Domain`. For its `~clustercnn.network.Doubt` half as many as fit are made beyond them, through PSFs of many widths, if
+        the stream allows it. The others give the report, `calibration`, that `save` puts into the model file and ``clustercnn
         info`` prints. From then on `predict` takes the temperatures into account, gives a ``typicality`` and flags stamps out of the
         domain.
 

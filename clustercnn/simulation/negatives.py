@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""What is not a cluster: plain fields, bright stars, chance blends, clusters off the centre, galaxies, associations."""
+"""What is not a cluster: plain fields, bright stars, chance blends, clusters off the centre, galaxies, spirals, associations."""
 
 import numpy as np
 from scipy.special import gammainccinv
@@ -28,7 +28,7 @@ def draw_negatives(kind, clusters, centre, rng):
     """
     The scenes of stamps without a cluster at their centres.
 
-    Stars, blends and background galaxies have the brightness of a cluster drawn from the same space, so that brightness alone tells
+    Stars, blends, background galaxies and spirals have the brightness of a cluster drawn from the same space, so that brightness alone tells
     nothing.
 
     * ``"field"``: nothing is added.
@@ -38,6 +38,9 @@ def draw_negatives(kind, clusters, centre, rng):
     * ``"galaxy"``: a galaxy behind the disc, with a Sersic profile (semi-major half-light axis 0.1 to 3 arcsec). Half of them are blue
       and disc-like (index 0.7 to 1.5, seen at any inclination down to an axis ratio of 0.15), half red and early (index 2 to 4, axis
       ratio 0.5 to 1).
+    * ``"spiral"``: a galaxy behind the disc with two logarithmic spiral arms in an exponential disc (half-light radius 0.3 to 3 arcsec,
+      axis ratio 0.3 to 1; drawn to 64 pixels from the centre), a red bulge with up to 0.3 of the light, and 5 to 50 blue knots with
+      up to 0.3.
     * ``"association"``: the 10 to 100 stars above 8 Msun of a population younger than 20 Myr, spread evenly over a disc or an ellipse
       (axis ratio 0.4 to 1) of the area of a circle 10 to 40 pixels across, at the distance of the clusters. Their fainter siblings,
       as loose and hardly seen, are left out.
@@ -131,20 +134,20 @@ def _galaxy(clusters, coordinates, rng):
 
 def _spiral(clusters, coordinates, rng):
     scale = 10 ** rng.uniform(-0.5, 0.5) / clusters.pixel_scale / 1.678  # of the exponential disc, from its half-light radius
-    reach = min(np.ceil(6 * scale), SPIRAL_REACH)
-    side = np.arange(-reach, reach + 1)
+    side = np.arange(-SPIRAL_REACH, SPIRAL_REACH + 1)
     x, y = (plane.ravel() for plane in np.meshgrid(side, side))
     along, across = elliptical(x, y, 0.0, rng.uniform(0, np.pi))
     across = across / rng.uniform(FLATTEST_SPIRAL, 1.0)  # in the plane of the disc
     radius, angle = np.hypot(along, across), np.arctan2(across, along)
-    pitch = np.radians(rng.uniform(10, 35))
+    pitch = np.radians(rng.uniform(10, 35)) * rng.choice([-1, 1])
     arms = np.cos(2 * (angle - np.log(np.maximum(radius, 0.5) / scale) / np.tan(pitch)))
     disc = np.exp(-radius / scale + rng.uniform(0.5, 2.0) * (arms - 1))
     bulge = np.exp(-np.hypot(x, y) / (scale * rng.uniform(0.05, 0.3)))
     disc, bulge = disc / disc.sum(), bulge / bulge.sum()
     knots = np.zeros_like(disc)
-    np.add.at(knots, rng.choice(len(disc), rng.integers(5, 51), p=disc), 1.0)
-    knots *= rng.exponential(size=len(knots)) / knots.sum()
+    places = rng.choice(len(disc), rng.integers(5, 51), p=disc)
+    np.add.at(knots, places, rng.exponential(size=len(places)))
+    knots /= knots.sum()
     in_bulge, in_knots = rng.uniform(0, 0.3, 2)
     light = (
         (1 - in_bulge - in_knots) * disc[:, None] * _color(clusters, (7.5, 9.0), 1.0, rng)
@@ -155,7 +158,7 @@ def _spiral(clusters, coordinates, rng):
 
 
 def _color(clusters, log_ages, most_reddening, rng):
-    """Light of a mixture of ages in the bands, 1 in their mean; a redshift makes it redder, about as dust does."""
+    """Light of an age in the bands, 1 in their mean; mixtures of ages and a redshift make it redder, about as dust does."""
     luminosity = clusters.tables.mean_luminosity(clusters.tables.nearest_age(rng.uniform(*log_ages)))
     color = luminosity * clusters.dimming(rng.uniform(0.0, most_reddening))
     return color / color.mean()

@@ -210,7 +210,7 @@ class MockStream:
 
     def with_psf_scatter(self, psf_scatter):
         """
-        The same stream with another ``psf_scatter``: clusters, backgrounds and noise are drawn as before, the PSFs vary more or less.
+        The same stream with another ``psf_scatter``: the clusters are those of before, the PSFs vary more or less.
 
         Parameters
         ----------
@@ -224,10 +224,15 @@ class MockStream:
         Raises
         ------
         ValueError
-            If it does not lie in 0..1, or is not 0 before a background that holds its noise already.
+            If it does not lie in 0..1, or is not 0 before a background that holds its noise already or has fields that are less than 32
+            pixels larger than the stamps.
         """
         if psf_scatter and self.background.noisy:
             raise ValueError("psf_scatter must be 0 before a background that holds its noise already")
+        if psf_scatter and isinstance(self.background, BackgroundFields):
+            smallest = min(min(field.shape[1:]) for field in self.background.fields)
+            if smallest < max(self.shape) + 2 * MARGIN:
+                raise ValueError(f"psf_scatter must be 0 before fields of less than {max(self.shape) + 2 * MARGIN} pixels, not {smallest}")
         stream = copy(self)
         stream._vary_psf(psf_scatter)
         return stream
