@@ -62,7 +62,7 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
         if min(part["positive"].sum(), (~part["positive"]).sum()) < 10:
             raise ValueError("samples must be so many that each half of them holds at least 10 clusters and 10 other stamps")
     others = {} if varied is None else _seen(module, varied, fitted // 2, first + samples, device, progress, plain_only=True)
-    domain = _fit_domain(fitting, others, module.scaling == "fixed")
+    domain = _fit_domain(fitting, others)
     lesson, test = (lesson, fitting) if taught else _split(fitting, fitted * 3 // 4)
     before = _posterior_loss(module, checking)
     stays = _last_lesson(module, lesson, test)
@@ -161,7 +161,7 @@ def _through_more_psfs(stream):
 
 
 def _looks(mocks, title=""):
-    """What `look` gave of mocks."""
+    """What `look` gave of mocks, of those with a title; nothing where there are none."""
     start = f"{title}view "
     return {name.removeprefix(start): values.numpy() for name, values in mocks.items() if name.startswith(start)}
 
@@ -178,13 +178,13 @@ def _by_kind(mocks):
     return kinds
 
 
-def _fit_domain(mocks, others, calibrated):
+def _fit_domain(mocks, others):
     """
     How strange mocks are, by half of them; the other half, and ``others`` through more PSFs, teach what zero points and PSFs look like.
     """
     teaching, telling = _split(mocks, len(mocks["positive"]) // 2)
-    right = [_looks(teaching), *([_looks(teaching, "augmented ")] if "incomplete" in teaching else []), *([_looks(others)] if others else [])]
-    wrong = [_looks(teaching, "shifted ")] if calibrated else []
+    right = [seen for seen in (_looks(teaching), _looks(teaching, "augmented "), _looks(others)) if seen]
+    wrong = [seen for seen in [_looks(teaching, "shifted ")] if seen]
     if not all(part["own_psf"].all() for part in (teaching, others) if part):
         rng = np.random.default_rng(SEED)
         wrong += [mistold(seen, rng) for seen in right]
