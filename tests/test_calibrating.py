@@ -171,8 +171,8 @@ def test_report(net):
     assert {row["parameter"] for row in report["coverage"]} == set(net.space.names) and len(report["coverage"]) == 8
     assert len(report["joint_coverage"]) == 9 and 0.5 < report["class"]["auc"] <= 1
     alarms = {row["mocks"]: row for row in report["domain"]}
-    assert len(alarms) == 9
-    for name in ("clusters", "others", "with unknown pixels or bands"):
+    assert len(alarms) == 10
+    for name in ("clusters", "others", "with a sky that is off", "with uncertain zero points", "with unknown pixels or bands"):
         assert alarms[name]["false_alarms"] < 0.01 + 5 * alarms[name]["error"]
     text = calibration_text(report)
     for words in ("temperature", "half_light_radius", "TARP", "area under the curve", "false alarms", "with unknown pixels or bands"):
@@ -215,6 +215,16 @@ def test_typicality(net):
     stamps[:] = np.nan
     lost = net.predict(stamps[:3], draws=2, nan="mask")
     assert np.isnan(lost.typicality).all() and not (lost.flags & FLAGS["out of domain"]).any()
+
+
+def test_imperfect_stamps_are_no_strangers(net):
+    """Zero points that are as uncertain as is told, and a sky that is off by what the training had."""
+    pixels = STREAM.batch(9000, 500)["pixels"]
+    deviates = np.random.default_rng(4).standard_normal((2, 500, 3, 1, 1))
+    uncertain = pixels.numpy() * 10 ** (-0.4 * 0.2 * deviates[0]) * RATE
+    sky = (pixels + torch.from_numpy(0.25 * deviates[1]).float() * net.module.scales[:, None, None]).numpy() * RATE
+    for estimate in (net.predict(uncertain, draws=2, zero_point_error=0.2 * u.mag), net.predict(sky, draws=2)):
+        assert np.mean(estimate.typicality <= 0.01) <= 0.03
 
 
 def doubts(net, pixels):

@@ -13,11 +13,10 @@ from scipy.stats import binom, kstest
 from clustercnn.estimate import FLAGS
 from clustercnn.instruments import Instrument
 from clustercnn.network import ClusterNet, Domain, look
-from clustercnn.network.domain import VIEWS, left_out
+from clustercnn.network.domain import VIEWS, kinds_of, left_out
 
 RATE = u.electron / u.s
 STRANGE = Path(__file__).resolve().parents[1] / "benchmarks" / "validation" / "strange_stamps.py"
-N = 60
 
 
 def gaussian(n, seed, shift=0.0):
@@ -109,6 +108,15 @@ def test_what_is_told(scaling):
     np.testing.assert_allclose(seen["zero_point_error"], error.numpy()[:, None], rtol=1e-6)
 
 
+def test_kinds():
+    """What is unknown comes first, then what is told of zero points, then the PSF."""
+    seen = {"zero_point_error": np.array([[0.0], [0.1]] * 4)}
+    complete, own_psf = np.arange(8) // 4 == 1, np.arange(8) // 2 % 2 == 1
+    assert kinds_of(seen, complete, own_psf).tolist() == ["incomplete"] * 4 + [
+        "other PSF", "uncertain zero points", "complete", "uncertain zero points"
+    ]
+
+
 @pytest.mark.parametrize("n", [0, 1, 9])
 def test_few_of_a_kind(n):
     """Too few to tell anything: stamps of that kind have no typicality, the others have theirs."""
@@ -130,9 +138,9 @@ def fixture_strange():
     m83 = Instrument.from_name("HST/WFC3/UVIS/M83")
     stamps = module.StrangeStamps(net.space, m83, 4.5 * u.Mpc, seed=7, n_fields=2, field_shape=(192, 192))
 
-    def flagged(name, n=N, change=None):
+    def flagged(name, n, change=None, **told):
         pixels = stamps.cases[name](n)
-        estimate = net.predict((pixels if change is None else change(pixels)) * RATE, draws=2, nan="mask")
+        estimate = net.predict((pixels if change is None else change(pixels)) * RATE, draws=2, nan="mask", **told)
         return np.mean(estimate.flags & FLAGS["out of domain"] > 0)
 
     return flagged
@@ -167,3 +175,14 @@ def test_known_holes_do_not_fire(strange):
         return pixels
 
     assert strange("mocks: clusters", 200, holes) * 200 <= binom.ppf(0.9999, 200, 0.015)
+
+
+@pytest.mark.parametrize("error", [0.1, 0.3])
+def test_zero_points_that_are_told_to_be_uncertain_do_not_fire(strange, error):
+    """Each band of each stamp is off by as much as is told."""
+    rng = np.random.default_rng(3)
+
+    def off(pixels):
+        return pixels * 10 ** (-0.4 * error * rng.standard_normal((len(pixels), 3, 1, 1)))
+
+    assert strange("mocks: clusters", 200, off, zero_point_error=error * u.mag) * 200 <= binom.ppf(0.9999, 200, 0.015)

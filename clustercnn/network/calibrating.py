@@ -12,7 +12,7 @@ from clustercnn.calibration import auc, calibration_error, coverage, reliability
 from clustercnn.estimate import ClusterEstimate
 
 from .augmentation import Augmentation
-from .domain import OUT_OF_DOMAIN, Domain, look
+from .domain import KINDS, OUT_OF_DOMAIN, Domain, kinds_of, look
 from .doubt import PSF_SCATTER, Doubt, mistold, shifts
 from .module import TOLD, has_own_psf
 
@@ -166,16 +166,21 @@ def _looks(mocks, title=""):
     return {name.removeprefix(start): values.numpy() for name, values in mocks.items() if name.startswith(start)}
 
 
+def _kinds_and_looks(mocks, title=""):
+    """The kind of each mock and what `look` gave of it, as it is or with a title."""
+    seen, own = _looks(mocks, title), mocks["own_psf"].numpy()
+    complete = ~mocks["incomplete"].numpy() if title else np.full(len(own), True)
+    return kinds_of(seen, complete, own), seen
+
+
 def _by_kind(mocks):
-    """The views of mocks by their kind: as they are and, of a module that takes conditions, those of the augmented ones that are incomplete."""
-    own = mocks["own_psf"].numpy()
-    kinds = {"complete": {name: values[own] for name, values in _looks(mocks).items()}}
-    if not own.all():
-        kinds["other PSF"] = {name: values[~own] for name, values in _looks(mocks).items()}
+    """The views of mocks by their kind: of all as they are and, of a module that takes conditions, of all augmented, too."""
+    parts = [_kinds_and_looks(mocks)]
     if "incomplete" in mocks:
-        incomplete = mocks["incomplete"].numpy()
-        kinds["incomplete"] = {name: values[incomplete] for name, values in _looks(mocks, "augmented ").items()}
-    return kinds
+        parts.append(_kinds_and_looks(mocks, "augmented "))
+    kinds = np.concatenate([part for part, _ in parts])
+    seen = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
+    return {kind: {name: values[kinds == kind] for name, values in seen.items()} for kind in KINDS}
 
 
 def _fit_domain(mocks, others):
@@ -357,25 +362,25 @@ def _rows(table):
 
 
 def _false_alarms(domain, mocks, positive):
-    """Share of mocks that are flagged though they are what the network was made for: clusters by fifths of visibility, others, with holes."""
-    kinds = _by_kind(mocks)
-    flagged = {kind: domain.typicality(seen, np.full(len(seen["features"]), kind)) <= OUT_OF_DOMAIN for kind, seen in kinds.items()}
+    """Share of mocks that are flagged though they are what the network was made for: clusters by fifths of visibility, others, augmented ones."""
     own = mocks["own_psf"].numpy()
-    positive, visibility = positive[own], mocks["visibility"].numpy()[own & positive]
+    kinds, seen = _kinds_and_looks(mocks)
+    flagged = domain.typicality(seen, kinds) <= OUT_OF_DOMAIN
+    clusters, visibility = flagged[own & positive], mocks["visibility"].numpy()[own & positive]
     edges = np.quantile(visibility, np.linspace(0, 1, 6))
     fifth = np.searchsorted(edges[1:-1], visibility)
-    groups = {"clusters": flagged["complete"][positive]}
+    groups = {"clusters": clusters}
     for i, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
-        groups[f"clusters of visibility {low:.3g} to {high:.3g}"] = flagged["complete"][positive][fifth == i]
-    groups["others"] = flagged["complete"][~positive]
-    for kind, title in (("other PSF", "through other PSFs"), ("incomplete", "with unknown pixels or bands")):
-        if kind in flagged:
-            groups[title] = flagged[kind]
+        groups[f"clusters of visibility {low:.3g} to {high:.3g}"] = clusters[fifth == i]
+    groups |= {"others": flagged[own & ~positive], "through other PSFs": flagged[~own]}
     if "incomplete" in mocks:
-        seen, unsure = _looks(mocks, "augmented "), own & ~mocks["incomplete"].numpy()
-        unsure &= seen["zero_point_error"][:, 0] > 0
-        seen = {name: values[unsure] for name, values in seen.items()}
-        groups["with uncertain zero points"] = domain.typicality(seen, np.full(unsure.sum(), "complete")) <= OUT_OF_DOMAIN
+        kinds, seen = _kinds_and_looks(mocks, "augmented ")
+        flagged = domain.typicality(seen, kinds) <= OUT_OF_DOMAIN
+        groups |= {
+            "with a sky that is off": flagged[kinds == "complete"],
+            "with uncertain zero points": flagged[kinds == "uncertain zero points"],
+            "with unknown pixels or bands": flagged[kinds == "incomplete"],
+        }
     error = (OUT_OF_DOMAIN * (1 - OUT_OF_DOMAIN)) ** 0.5
     return [
         {"mocks": name, "n": len(group), "false_alarms": float(group.mean()), "error": error / len(group) ** 0.5}

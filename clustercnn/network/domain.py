@@ -9,13 +9,13 @@ import torch
 from .doubt import Doubt
 from .encoders import stretch
 
-__all__ = ["OUT_OF_DOMAIN", "Domain", "look"]
+__all__ = ["OUT_OF_DOMAIN", "Domain", "kinds_of", "look"]
 
 OUT_OF_DOMAIN = 0.01  # typicality from which down a stamp is flagged
 # Views of a stamp, and how many principal components of each are compared.
 VIEWS = {"features": 40, "texture": 150, "sharpness": 40}
 PARTS = ("mean", "whitening", "quantiles")  # of what is kept of a view
-KINDS = ("complete", "other PSF", "incomplete")
+KINDS = ("complete", "other PSF", "uncertain zero points", "incomplete")
 FEWEST = 10  # mocks of a kind without which nothing is said of it
 LEVELS = np.geomspace(1e-4, 1.0, 81)  # shares of mocks for which the distance is tabulated
 
@@ -60,6 +60,26 @@ def look(module, pixels, features, depth=None, zero_point_error=None, psf=None):
     depth, error, powers = module.told(present, depth, zero_point_error, psf)
     views |= {"depth": depth, "zero_point_error": error[:, None], "psf": powers.mean(-1)}
     return {name: view.cpu().double().numpy() for name, view in views.items()}
+
+
+def kinds_of(seen, complete, own_psf):
+    """
+    With which mocks stamps are compared.
+
+    Parameters
+    ----------
+    seen : dict of `~numpy.ndarray`
+        Of `look`.
+    complete, own_psf : `~numpy.ndarray` of bool
+        Whether all of their pixels are known, and whether their PSF is that of the training, shape (n,).
+
+    Returns
+    -------
+    kinds : `~numpy.ndarray` of str
+        Shape (n,).
+    """
+    told = seen["zero_point_error"][:, 0] > 0
+    return np.select([~complete, told, ~own_psf], ["incomplete", "uncertain zero points", "other PSF"], "complete")
 
 
 def _texture(channels):
@@ -127,12 +147,13 @@ class Domain:
     Where the mocks lie in the views of `look`, as a normal distribution in each, and how much `Doubt` there is of what is told of them.
 
     A stamp is as strange as it is to the view to which it is strangest. Complete stamps, those through another PSF than that of the training
-    which is told, and those of which pixels or bands are unknown are compared with their like.
+    which is told, those whose zero points are told to be uncertain, and those of which pixels or bands are unknown are compared with their like.
 
     Parameters
     ----------
     views : dict
-        For each of the kinds ``"complete"`` and (where there are) ``"other PSF"`` and ``"incomplete"`` a dict of views.
+        For each of the kinds ``"complete"`` and (where there are) ``"other PSF"``, ``"uncertain zero points"`` and ``"incomplete"`` a dict of
+        views.
     tails : dict
         For each kind the quantiles of the smallest share among the views.
     doubt : `~clustercnn.network.Doubt`, optional

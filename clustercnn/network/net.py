@@ -23,7 +23,7 @@ from clustercnn.stamps import depth_covered, log_depth, log_psf_powers, psf_cove
 from .augmentation import ZERO_POINT_ERROR, Augmentation
 from .calibrating import LEAST, calibrate_module
 from .device import as_device
-from .domain import OUT_OF_DOMAIN, Domain, look
+from .domain import OUT_OF_DOMAIN, Domain, kinds_of, look
 from .holes import filled, flagged
 from .modelfile import read_file, write_file
 from .module import ENCODERS, HEADS, SCALINGS, ClusterModule, has_own_psf
@@ -627,8 +627,8 @@ class ClusterNet:
     def _typicality(self, module, pixels, features, told, flags, lost):
         """See `Domain`; a network without conditions takes filled pixels for known ones."""
         complete = flags & FLAGS["masked pixels"] == 0 if self.config["conditions"] else np.full(len(pixels), True)
-        kinds = np.where(complete, np.where(has_own_psf(told[-1]).cpu(), "complete", "other PSF"), "incomplete")
         seen = look(module, torch.from_numpy(pixels).to(features.device), features, *told)
+        kinds = kinds_of(seen, complete, has_own_psf(told[-1]).cpu().numpy())
         return np.where(lost, np.nan, self.domain.typicality(seen, kinds))
 
     def _checked_contract(self, stream):
