@@ -172,7 +172,7 @@ def test_report(net):
     assert len(report["joint_coverage"]) == 9 and 0.5 < report["class"]["auc"] <= 1
     alarms = {row["mocks"]: row for row in report["domain"]}
     assert len(alarms) == 10
-    for name in ("clusters", "others", "with a sky that is off", "with uncertain zero points", "with unknown pixels or bands"):
+    for name in ("clusters", "others", "turned, with a sky that may be off", "with uncertain zero points", "with unknown pixels or bands"):
         assert alarms[name]["false_alarms"] < 0.01 + 5 * alarms[name]["error"]
     text = calibration_text(report)
     for words in ("temperature", "half_light_radius", "TARP", "area under the curve", "false alarms", "with unknown pixels or bands"):
@@ -217,14 +217,14 @@ def test_typicality(net):
     assert np.isnan(lost.typicality).all() and not (lost.flags & FLAGS["out of domain"]).any()
 
 
-def test_imperfect_stamps_are_no_strangers(net):
+@pytest.mark.parametrize("error", [0.0, 0.2])
+def test_imperfect_stamps_are_no_strangers(net, error):
     """Zero points that are as uncertain as is told, and a sky that is off by what the training had."""
-    pixels = STREAM.batch(9000, 500)["pixels"]
-    deviates = np.random.default_rng(4).standard_normal((2, 500, 3, 1, 1))
-    uncertain = pixels.numpy() * 10 ** (-0.4 * 0.2 * deviates[0]) * RATE
-    sky = (pixels + torch.from_numpy(0.25 * deviates[1]).float() * net.module.scales[:, None, None]).numpy() * RATE
-    for estimate in (net.predict(uncertain, draws=2, zero_point_error=0.2 * u.mag), net.predict(sky, draws=2)):
-        assert np.mean(estimate.typicality <= 0.01) <= 0.03
+    pixels, rng = STREAM.batch(9000, 500)["pixels"].numpy(), np.random.default_rng(4)
+    sky = 0.25 * rng.standard_normal((500, 3, 1, 1)) * net.module.scales.numpy()[:, None, None]
+    pixels = pixels * 10 ** (-0.4 * error * rng.standard_normal((500, 3, 1, 1))) + sky
+    estimate = net.predict(pixels.astype(np.float32) * RATE, draws=2, zero_point_error=error * u.mag)
+    assert np.isfinite(estimate.typicality).all() and np.mean(estimate.typicality <= 0.01) <= 0.03
 
 
 def doubts(net, pixels):

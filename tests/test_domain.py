@@ -17,6 +17,7 @@ from clustercnn.network.domain import VIEWS, kinds_of, left_out
 
 RATE = u.electron / u.s
 STRANGE = Path(__file__).resolve().parents[1] / "benchmarks" / "validation" / "strange_stamps.py"
+STAMPS = 200
 
 
 def gaussian(n, seed, shift=0.0):
@@ -128,7 +129,7 @@ def test_few_of_a_kind(n):
 
 @pytest.fixture(name="strange", scope="module")
 def fixture_strange():
-    """Function of the name of a case: the share of its stamps that the embedded network flags, and the estimate."""
+    """Function of the name of a case: what the embedded network says of 200 of its stamps."""
     if not STRANGE.exists():
         pytest.skip("the benchmarks are not here")
     spec = importlib.util.spec_from_file_location("strange_stamps", STRANGE)
@@ -138,43 +139,58 @@ def fixture_strange():
     m83 = Instrument.from_name("HST/WFC3/UVIS/M83")
     stamps = module.StrangeStamps(net.space, m83, 4.5 * u.Mpc, seed=7, n_fields=2, field_shape=(192, 192))
 
-    def flagged(name, n, change=None, **told):
-        pixels = stamps.cases[name](n)
-        estimate = net.predict((pixels if change is None else change(pixels)) * RATE, draws=2, nan="mask", **told)
-        return np.mean(estimate.flags & FLAGS["out of domain"] > 0)
+    def estimate(name, change=None, **told):
+        pixels = stamps.cases[name](STAMPS)
+        return net.predict((pixels if change is None else change(pixels)) * RATE, draws=2, nan="mask", **told)
 
-    return flagged
+    estimate.told = stamps.told
+    return estimate
+
+
+def flagged(estimate):
+    assert np.isfinite(estimate.typicality).all()
+    return int((estimate.flags & FLAGS["out of domain"] > 0).sum())
+
+
+def few(count, share=0.02):
+    """No more than chance makes of a share once in ten thousand times; some kinds of ordinary mocks are flagged in up to 2 % of cases."""
+    return count <= binom.ppf(0.9999, STAMPS, share)
 
 
 @pytest.mark.parametrize("name", ["mocks: clusters", "mocks: negatives"])
 def test_mocks_pass(strange, name):
-    assert strange(name, 200) * 200 <= binom.ppf(0.9999, 200, 0.015)
+    assert few(flagged(strange(name)))
 
 
 @pytest.mark.parametrize("name, share", [  # shares of 400 stamps that the manual has
-    ("saturated star that bleeds", 0.862),
-    ("saturated star, flat core", 0.568),
-    ("bad column within 8 pixels", 0.74),
-    ("cosmic rays within 8 pixels", 0.838),
-    ("zero point of one band off by 2.0 mag", 0.702),
-    ("PSF of diffraction alone", 0.968),
+    ("saturated star that bleeds", 0.85),
+    ("saturated star, flat core", 0.35),
+    ("bad column within 8 pixels", 0.73),
+    ("cosmic rays within 8 pixels", 0.84),
+    ("zero point of one band off by 2.0 mag", 0.85),
+    ("zero points of all bands off by 1.0 mag", 0.87),
+    ("PSF twice as wide", 0.6),  # 0.79 in the manual: the stars of the field tell, and the two discs here have few
+    ("PSF of diffraction alone", 0.99),
     ("electrons, not electron / s", 1.0),
 ])
 def test_strange_stamps_are_flagged(strange, name, share):
-    assert strange(name, 200) * 200 >= binom.ppf(1e-4, 200, share)
+    assert flagged(strange(name)) >= binom.ppf(1e-4, STAMPS, share)
+
+
+@pytest.mark.parametrize("name, share", [("galaxy of 1 to 3 arcsec", 0.12), ("spiral galaxy of 1 to 3 arcsec", 0.3)])
+def test_galaxies_are_no_clusters(strange, name, share):
+    """They are taken for clusters no more often than the manual says."""
+    assert few((strange(name).p_cluster >= 0.5).sum(), share)
 
 
 def test_known_holes_do_not_fire(strange):
-    """A hole beside the source, and a band that is missing, of a network that is told so."""
-    if not ClusterNet.from_pretrained().config["conditions"]:
-        pytest.skip("the embedded network takes no conditions")
-
+    """A hole beside the source, and a band that is missing."""
     def holes(pixels):
         pixels[::2, 1, 40:44, 20:24] = np.nan
         pixels[1::2, 0] = np.nan
         return pixels
 
-    assert strange("mocks: clusters", 200, holes) * 200 <= binom.ppf(0.9999, 200, 0.015)
+    assert few(flagged(strange("mocks: clusters", holes)))
 
 
 @pytest.mark.parametrize("error", [0.1, 0.3])
@@ -185,4 +201,8 @@ def test_zero_points_that_are_told_to_be_uncertain_do_not_fire(strange, error):
     def off(pixels):
         return pixels * 10 ** (-0.4 * error * rng.standard_normal((len(pixels), 3, 1, 1)))
 
-    assert strange("mocks: clusters", 200, off, zero_point_error=error * u.mag) * 200 <= binom.ppf(0.9999, 200, 0.015)
+    assert few(flagged(strange("mocks: clusters", off, zero_point_error=error * u.mag)))
+
+
+def test_psfs_that_are_told_do_not_fire(strange):
+    assert few(flagged(strange("PSF 1.3 times as wide, told", **strange.told["PSF 1.3 times as wide, told"])))

@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """
-What a network makes of stamps that no training has shown, and whether it notices.
+What a network makes of stamps that are no ordinary mocks, and whether it notices; in some cases it is told what is unusual.
 
     python benchmarks/validation/out_of_domain.py
 
@@ -37,12 +37,13 @@ def main():
     net = network(args.model)
     instrument, distance = Instrument.from_dict(net.contract["instrument"]), net.contract["distance_mpc"] * u.Mpc
     rows, page = [], []
-    for name, make in tqdm(StrangeStamps(net.space, instrument, distance, SEED).cases.items(), unit="case"):
-        pixels = make(args.samples)
-        estimate = net.predict(pixels * RATE, draws=200, rng=SEED)
+    stamps = StrangeStamps(net.space, instrument, distance, SEED)
+    for name, make in tqdm(stamps.cases.items(), unit="case"):
+        pixels, told = make(args.samples), stamps.told.get(name, {})
+        estimate = net.predict(pixels * RATE, draws=200, rng=SEED, **told)
         checked = min(args.samples, args.checked_mocks if name == MOCKS else args.checked)
         p_values = np.array([
-            posterior_predictive(estimate, i, pixels[i] * RATE, instrument, distance=distance, n=args.simulated, rng=i).p_value
+            posterior_predictive(estimate, i, pixels[i] * RATE, instrument, distance=distance, n=args.simulated, rng=i, **told).p_value
             for i in range(checked)
         ])
         if name == MOCKS:

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""Stamps that no training has shown: saturated stars, galaxies, cosmic rays, wrong units, zero points and PSFs. Used by out_of_domain.py."""
+"""Stamps that are no ordinary mocks: saturated stars, galaxies, cosmic rays, wrong units, zero points and PSFs. Used by out_of_domain.py."""
 
 from functools import cached_property
 
@@ -62,7 +62,9 @@ class StrangeStamps:
         for error in (0.3, 1.0, 2.0):
             cases[f"zero points of all bands off by {error} mag"] = lambda n, error=error: self.zero_point(n, error, all_bands=True)
         cases |= {
+            "PSF 1.1 times as wide": lambda n: self.other_psf(n, self.widened(1.1)),
             "PSF 1.3 times as wide": lambda n: self.other_psf(n, self.widened(1.3)),
+            **{name: lambda n, psf=told["psf"]: self.other_psf(n, psf) for name, told in self.told.items()},
             "PSF twice as wide": lambda n: self.other_psf(n, self.widened(2.0)),
             "PSF of diffraction alone": lambda n: self.other_psf(n, self.diffraction()),
             "PSF a doughnut of 4 pixels radius": lambda n: self.other_psf(n, self.doughnut(4.0)),
@@ -70,6 +72,11 @@ class StrangeStamps:
             "sky not subtracted": lambda n: self.clusters(n) + self.detector.sky[:, None, None],
         }
         return cases
+
+    @cached_property
+    def told(self):
+        """What `ClusterNet.predict` is told of the stamps of a case, where it is told something: keywords."""
+        return {"PSF 1.3 times as wide, told": {"psf": self.widened(1.3)}}
 
     def rng(self, salt):
         """A generator of its own for each kind of stamp."""

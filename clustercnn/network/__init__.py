@@ -3,7 +3,7 @@
 
 from .augmentation import Augmentation
 from .calibrating import calibration_text
-from .domain import Domain, look
+from .domain import Domain, kinds_of, look
 from .doubt import Doubt
 from .encoders import CompactResNet, PhotometryBranch, ResNet50
 from .heads import FlowHead, GridHead
@@ -24,5 +24,6 @@ __all__ = [
     "ResNet50",
     "TrainingHistory",
     "calibration_text",
+    "kinds_of",
     "look",
 ]

@@ -64,7 +64,7 @@ def look(module, pixels, features, depth=None, zero_point_error=None, psf=None):
 
 def kinds_of(seen, complete, own_psf):
     """
-    With which mocks stamps are compared.
+    With which mocks stamps are compared: with those of which the same is unknown or told.
 
     Parameters
     ----------
@@ -76,7 +76,14 @@ def kinds_of(seen, complete, own_psf):
     Returns
     -------
     kinds : `~numpy.ndarray` of str
-        Shape (n,).
+        ``"complete"``, ``"other PSF"``, ``"uncertain zero points"`` or ``"incomplete"``, shape (n,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clustercnn.network import kinds_of
+    >>> kinds_of({"zero_point_error": np.array([[0.0], [0.1]])}, np.array([True, True]), np.array([True, False])).tolist()
+    ['complete', 'uncertain zero points']
     """
     told = seen["zero_point_error"][:, 0] > 0
     return np.select([~complete, told, ~own_psf], ["incomplete", "uncertain zero points", "other PSF"], "complete")
@@ -200,7 +207,7 @@ class Domain:
         seen : dict of `~numpy.ndarray`
             Of `look`.
         kinds : `~numpy.ndarray` of str
-            Of which kind each is, shape (n,).
+            Of `kinds_of`, shape (n,).
 
         Returns
         -------
