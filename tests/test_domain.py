@@ -185,6 +185,7 @@ def test_galaxies_are_no_clusters(strange, name, share):
 
 def test_known_holes_do_not_fire(strange):
     """A hole beside the source, and a band that is missing."""
+
     def holes(pixels):
         pixels[::2, 1, 40:44, 20:24] = np.nan
         pixels[1::2, 0] = np.nan
