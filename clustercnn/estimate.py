@@ -466,6 +466,11 @@ class ClusterEstimate:
             With the `effective_sample_size` of the weights; where it is below 20 the flag says so, and where no draw has any
             weight it is 0 and the draws are left as they were.
 
+        Raises
+        ------
+        TypeError, ValueError
+            If the prior is neither a function nor a space, its scales are others, or its densities are negative, not finite or of another shape.
+
         Examples
         --------
         >>> import numpy as np
@@ -483,8 +488,14 @@ class ClusterEstimate:
             if {p.name: p.scale for p in prior.parameters} != {p.name: p.scale for p in self.space.parameters}:
                 raise ValueError(f"prior must have the parameters and scales of {self.space}, not {prior}")
             weights = prior.contains(values).astype(float)
+        elif callable(prior):
+            density = np.asarray(prior(values), dtype=float)
+            try:
+                weights = np.broadcast_to(density, self.draws.shape[:2])
+            except ValueError:
+                raise ValueError(f"prior must give densities of shape {self.draws.shape[:2]}, not {density.shape}") from None
         else:
-            weights = np.broadcast_to(np.asarray(prior(values), dtype=float), self.draws.shape[:2])
+            raise TypeError(f"prior must be a ParameterSpace or a function, such as lambda values: values['a_v'] > 2 * u.mag, not {prior!r}")
         if not np.all(np.isfinite(weights)) or np.any(weights < 0):
             raise ValueError("prior must give finite densities that are not negative")
         lost = weights.max(axis=1) == 0

@@ -165,6 +165,10 @@ def test_reweight_to_a_box_and_to_nothing():
     linear = ParameterSpace([p if p.name != "mass" else type(p)("mass", p.lower, p.upper, "linear") for p in SPACE.parameters])
     with pytest.raises(ValueError, match="prior must have the parameters and scales of <ParameterSpace age"):
         estimate.reweight(linear)
+    with pytest.raises(ValueError, match=r"prior must give densities of shape \(2, 500\), not \(3,\)"):
+        estimate.reweight(lambda v: np.ones(3))
+    with pytest.raises(TypeError, match=r"prior must be a ParameterSpace or a function, such as .*, not \{'age': 1\}"):
+        estimate.reweight({"age": 1})
 
 
 def test_table(full):
