@@ -181,6 +181,8 @@ def tarp(estimate, truth, levels=None, rng=0):
 
 def _coordinates(estimate, truth):
     """True coordinates (n, d)."""
+    if not hasattr(truth, "keys"):
+        raise TypeError(f"truth must be a table or a mapping such as {{'age': [8, 90] * u.Myr, ...}}, not {type(truth).__name__}")
     if missing := [name for name in estimate.space.names if name not in truth.keys()]:
         raise ValueError(f"truth must hold all parameters of the estimate; it lacks {missing}")
     for name in estimate.space.names:
@@ -306,8 +308,8 @@ def reliability(p, label, bins=10):
     p, label = np.asarray(p, dtype=float), _labels(label)
     if p.shape != label.shape or p.ndim != 1:
         raise ValueError(f"p and label must be one-dimensional and alike, not of shape {p.shape} and {label.shape}")
-    if not np.all((p >= 0) & (p <= 1)):
-        raise ValueError("p must lie between 0 and 1")
+    if not (fine := (p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p must lie between 0 and 1, not {p[~fine][0]}")
     if not len(p) or bins < 1 or bins != int(bins):
         raise ValueError(f"there must be at least one value of p and a whole number of bins, not {len(p)} and {bins}")
     cell = np.minimum((p * bins).astype(int), bins - 1)

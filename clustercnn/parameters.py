@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """The physical parameters of a cluster, their ranges and their priors: the one place that knows what an age is."""
 
+import reprlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +49,7 @@ def as_quantity(value, unit, name):
     if isinstance(value, Column) and value.unit is not None:
         value = QTable({name: value})[name]  # masked where the column is
     if not isinstance(value, u.Quantity):
-        raise TypeError(f"{name} must be a Quantity such as 1 * u.Unit('{unit}'), not {value!r}")
+        raise TypeError(f"{name} must be a Quantity such as 1 * u.Unit('{unit}'), not {reprlib.repr(value)}")
     try:
         return value.to(unit)
     except u.UnitConversionError:

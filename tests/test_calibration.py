@@ -61,6 +61,11 @@ def test_coverage_errors():
         coverage(estimate, truth, levels=[68])
     with pytest.raises(ValueError, match="truth must hold 10 values"):
         coverage(estimate, {name: value[:5] for name, value in truth.items()})
+    with pytest.raises(TypeError, match="truth must be a table or a mapping such as .*, not ndarray"):
+        coverage(estimate, np.ones((10, 4)))
+    with pytest.raises(TypeError, match="age must be a Quantity such as") as error:  # of many values not all are told
+        coverage(estimate, truth | {"age": np.ones(10)})
+    assert "\n" not in str(error.value) and len(str(error.value)) < 100
 
 
 def test_sbc_ranks_are_uniform():
@@ -97,8 +102,8 @@ def test_reliability():
     np.testing.assert_allclose(table["error"], np.sqrt(table["p"] * (1 - table["p"]) / table["n"]))
     skewed = reliability(p, rng.random(20_000) < p**2)
     assert np.any(np.abs(skewed["fraction"] - skewed["p"]) > 10 * skewed["error"])
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        reliability([2.0], [1])
+    with pytest.raises(ValueError, match="p must lie between 0 and 1, not 2.0"):
+        reliability([0.5, 2.0], [0, 1])
     with pytest.raises(ValueError, match="label must be true or false"):
         reliability([0.5], [np.nan])
     with pytest.raises(ValueError, match="p and label must be one-dimensional"):
