@@ -95,10 +95,23 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
 
     Examples
     --------
+    A mock, and a narrow posterior around its truth:
+
+    >>> import numpy as np
+    >>> from astropy import units as u
+    >>> from clustercnn import ClusterEstimate
     >>> from clustercnn.checks import posterior_predictive
-    >>> result = posterior_predictive(estimate, 0, stamps[0], instrument, distance=4.5 * u.Mpc)   # doctest: +SKIP
-    >>> result.p_value, result.residual.shape                                                     # doctest: +SKIP
-    (0.48, (3, 64, 64))
+    >>> from clustercnn.instruments import Instrument
+    >>> from clustercnn.parameters import ParameterSpace
+    >>> from clustercnn.simulation import BackgroundFields, MockStream
+    >>> space, instrument = ParameterSpace.paper(), Instrument.from_name("HST/WFC3/UVIS/M83")
+    >>> dark = BackgroundFields([np.zeros((3, 64, 64))])
+    >>> mock = MockStream(space, instrument, background=dark, rng=1, positive_fraction=1.0).batch(0, 1)
+    >>> draws = mock["parameters"].numpy()[:, None] + np.random.default_rng(1).normal(0, 0.02, (1, 100, 4))
+    >>> stamp = mock["pixels"][0].numpy() * u.electron / u.s
+    >>> result = posterior_predictive(ClusterEstimate(draws, space), 0, stamp, instrument, distance=4.5 * u.Mpc, n=20, rng=1)
+    >>> result.p_value > 0.1, result.residual.shape
+    (True, (3, 64, 64))
     """
     psf = band_psfs(psf, instrument)
     psfs = tuple(psf[band] for band in instrument.bands)
