@@ -48,7 +48,8 @@ def write_estimate(path, arrays, space, meta, summary, overwrite=False):
     if kind == ".ecsv":
         table = summary()
     else:
-        header = {"SPACE": to_json(space.to_dict()), "META": to_json(meta)}
+        # long strings of a header do not survive a quote before a slash, so that quotes are written as JSON may write them, too
+        header = {name: to_json(of).replace("'", "\\u0027") for name, of in (("SPACE", space.to_dict()), ("META", meta))}
         table = QTable({name: values for name, values in arrays.items() if values is not None}, meta=header)
     with whole_file(path) as partial:
         table.write(partial, format=f"ascii{kind}" if kind == ".ecsv" else "fits")

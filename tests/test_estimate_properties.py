@@ -124,6 +124,14 @@ def test_fits_round_trips_are_exact(folder, estimate):
     assert_same(ClusterEstimate.read(path), estimate)
 
 
+@pytest.mark.parametrize("note", ["a'/b" + 80 * "x", "a' /b" + 80 * "x", 90 * "'" + "/ &\\"])
+def test_long_provenance_with_quotes_and_slashes_survives(folder, note):
+    space = ParameterSpace.paper()
+    estimate = ClusterEstimate(space.from_unit(np.full((1, 5, 4), 0.5)), space, meta={"note": note})
+    estimate.write(folder / "quotes.fits", overwrite=True)
+    assert_same(ClusterEstimate.read(folder / "quotes.fits"), estimate)
+
+
 @FEW
 @given(estimate=estimates())
 def test_ecsv_round_trips_are_exact(folder, estimate):
