@@ -8,7 +8,7 @@ from astropy.table import QTable
 from .densities import find_peaks, information, resample, shortest_interval, smoothed_histogram
 from .estimate_file import read_estimate, write_estimate
 from .flags import FLAGS
-from .parameters import ParameterSpace, as_quantity
+from .parameters import ParameterSpace, as_quantity, in_short
 
 __all__ = ["FLAGS", "ClusterEstimate"]
 
@@ -495,7 +495,7 @@ class ClusterEstimate:
             except ValueError:
                 raise ValueError(f"prior must give densities of shape {self.draws.shape[:2]}, not {density.shape}") from None
         else:
-            raise TypeError(f"prior must be a ParameterSpace or a function, such as lambda values: values['a_v'] > 2 * u.mag, not {prior!r}")
+            raise TypeError(f"prior must be a ParameterSpace or a function, such as lambda values: values['a_v'] > 2 * u.mag, not {in_short(prior)}")
         if not np.all(np.isfinite(weights)) or np.any(weights < 0):
             raise ValueError("prior must give finite densities that are not negative")
         lost = weights.max(axis=1) == 0
@@ -620,6 +620,6 @@ def _array(values, shape, dtype, name, most=np.inf):
         raise ValueError(f"{name} must have shape {shape}, not {values.shape}")
     if dtype is int and values.size and values.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, not {values.dtype}")
-    if np.any((values < 0) | (values > most)):
-        raise ValueError(f"{name} must lie between 0 and {most:g}")
+    if (beyond := (values < 0) | (values > most)).any():
+        raise ValueError(f"{name} must lie between 0 and {most:g}, not {values[beyond][0]}")
     return values.astype(dtype, copy=False)

@@ -49,7 +49,7 @@ def write_estimate(path, arrays, space, meta, summary, overwrite=False):
         table = summary()
     else:
         # long strings of a header do not survive a quote before a slash, so that quotes are written as JSON may write them, too
-        header = {name: to_json(of).replace("'", "\\u0027") for name, of in (("SPACE", space.to_dict()), ("META", meta))}
+        header = {name: to_json(value).replace("'", "\\u0027") for name, value in {"SPACE": space.to_dict(), "META": meta}.items()}
         table = QTable({name: values for name, values in arrays.items() if values is not None}, meta=header)
     with whole_file(path) as partial:
         table.write(partial, format=f"ascii{kind}" if kind == ".ecsv" else "fits")

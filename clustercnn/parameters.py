@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
 """The physical parameters of a cluster, their ranges and their priors: the one place that knows what an age is."""
 
-import reprlib
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,29 @@ from astropy.table import Column, QTable
 __all__ = ["Parameter", "ParameterSpace", "as_quantity", "positive_quantity", "power_law"]
 
 _ROUNDING = 1e-6  # share of a range by which a bound in single precision may lie outside
+
+
+def in_short(value):
+    """
+    What a message shows of a value: the beginning of its ``repr``, on one line.
+
+    Parameters
+    ----------
+    value : object
+        Anything, such as an array of a million numbers.
+
+    Returns
+    -------
+    text : str
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clustercnn.parameters import in_short
+    >>> print(in_short(3.0), in_short(np.ones((1000, 1))))
+    3.0 array([[1.], [1.], [1.], ..., [1.], ...
+    """
+    return textwrap.shorten(repr(value), 40, placeholder=" ...")
 
 
 def as_quantity(value, unit, name):
@@ -49,7 +72,7 @@ def as_quantity(value, unit, name):
     if isinstance(value, Column) and value.unit is not None:
         value = QTable({name: value})[name]  # masked where the column is
     if not isinstance(value, u.Quantity):
-        raise TypeError(f"{name} must be a Quantity such as 1 * u.Unit('{unit}'), not {reprlib.repr(value)}")
+        raise TypeError(f"{name} must be a Quantity such as 1 * u.Unit('{unit}'), not {in_short(value)}")
     try:
         return value.to(unit)
     except u.UnitConversionError:
@@ -124,7 +147,7 @@ class Parameter:
         if self.scale not in ("log", "linear"):
             raise ValueError(f"scale of {self.name} must be 'log' or 'linear', not {self.scale!r}")
         if not isinstance(self.lower, u.Quantity):
-            raise TypeError(f"lower of {self.name} must be a Quantity such as 3 * u.Myr, not {self.lower!r}")
+            raise TypeError(f"lower of {self.name} must be a Quantity such as 3 * u.Myr, not {in_short(self.lower)}")
         if isinstance(self.lower, u.LogQuantity):
             object.__setattr__(self, "lower", self.lower.physical)
         upper = as_quantity(self.upper, self.lower.unit, f"upper of {self.name}")

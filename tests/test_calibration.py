@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from scipy.stats import kstest
 
 from clustercnn.calibration import auc, calibration_error, coverage, pit, rank_histogram, reliability, sbc_ranks, tarp
@@ -63,9 +63,10 @@ def test_coverage_errors():
         coverage(estimate, {name: value[:5] for name, value in truth.items()})
     with pytest.raises(TypeError, match="truth must be a table or a mapping such as .*, not ndarray"):
         coverage(estimate, np.ones((10, 4)))
-    with pytest.raises(TypeError, match="age must be a Quantity such as") as error:  # of many values not all are told
-        coverage(estimate, truth | {"age": np.ones(10)})
-    assert "\n" not in str(error.value) and len(str(error.value)) < 100
+    for bare in (np.ones(10), np.ones((10, 1)), Table({"age": np.ones(10)})["age"]):  # of many values not all are told
+        with pytest.raises(TypeError, match="age must be a Quantity such as") as error:
+            coverage(estimate, truth | {"age": bare})
+        assert "\n" not in str(error.value) and len(str(error.value)) < 100
 
 
 def test_sbc_ranks_are_uniform():

@@ -169,6 +169,8 @@ def test_reweight_to_a_box_and_to_nothing():
         estimate.reweight(lambda v: np.ones(3))
     with pytest.raises(TypeError, match=r"prior must be a ParameterSpace or a function, such as .*, not \{'age': 1\}"):
         estimate.reweight({"age": 1})
+    with pytest.raises(TypeError, match=r"not array\(\[\[1\., 1\., .* \.\.\.$"):  # of many weights not all are told
+        estimate.reweight(np.ones((2, 500)))
 
 
 def test_table(full):
@@ -232,7 +234,7 @@ def test_ecsv_and_other_files(full, tmp_path):
         ({"draws": np.zeros((2, 3, 5))}, "draws must have shape"),
         ({"draws": np.full((2, 3, 4), np.nan)}, "draws must be finite"),
         ({"p_cluster": [0.5]}, "p_cluster must have shape"),
-        ({"p_cluster": [0.5, 2]}, "p_cluster must lie between 0 and 1"),
+        ({"p_cluster": [0.5, 2]}, "p_cluster must lie between 0 and 1, not 2"),
         ({"p_cluster": [0.5, np.nan]}, "p_cluster must not be NaN"),
         ({"p_cluster": np.ma.array([0.5, 0.6], mask=[True, False])}, "p_cluster must not be masked"),
         ({"draws": Masked(np.zeros((2, 3, 4)), mask=True)}, "draws must not be masked"),
