@@ -2,8 +2,11 @@
 """Is a posterior honest? Coverage and ranks of the truth, and the quality of a class probability."""
 
 import numpy as np
+from astropy import units as u
 from astropy.table import QTable
 from scipy.stats import binom, rankdata
+
+from .parameters import as_quantity
 
 __all__ = ["auc", "calibration_error", "coverage", "pit", "rank_histogram", "reliability", "sbc_ranks", "tarp"]
 
@@ -75,6 +78,7 @@ def rank_histogram(draws, truth, bins=20, level=0.99):
     if ranks.ndim != 1:
         raise ValueError("draws and truth must be of one parameter")
     k, n = np.shape(draws)[1], len(ranks)
+    _check_level(level)
     if not 1 <= bins <= k + 1:
         raise ValueError(f"bins must lie between 1 and the number of ranks, {k + 1}, not {bins}")
     edges = np.linspace(0, k + 1, bins + 1)
@@ -96,7 +100,7 @@ def pit(estimate, truth, name, rng=0):
     truth : `~astropy.units.Quantity`
         Of one parameter, shape (n,).
     name : str
-        The parameter.
+        The parameter, or ``"visibility"``.
     rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
         Breaks the ties between ranks.
 
@@ -117,9 +121,8 @@ def pit(estimate, truth, name, rng=0):
     >>> print(f"{pit(prior, space.sample(2000, rng)['age'], 'age').mean():.1f}")
     0.5
     """
-    coordinates = estimate.space[name].to_coordinate(truth)
-    draws = estimate.draws[:, :, estimate.space.names.index(name)]
-    ranks = sbc_ranks(draws, coordinates)
+    draws = _draws(estimate, name)
+    ranks = sbc_ranks(draws, _coordinate(estimate, truth, name))
     return (ranks + np.random.default_rng(rng).random(len(ranks))) / (draws.shape[1] + 1)
 
 
@@ -185,12 +188,33 @@ def _coordinates(estimate, truth):
         raise TypeError(f"truth must be a table or a mapping such as {{'age': [8, 90] * u.Myr, ...}}, not {type(truth).__name__}")
     if missing := [name for name in estimate.space.names if name not in truth.keys()]:
         raise ValueError(f"truth must hold all parameters of the estimate; it lacks {missing}")
-    for name in estimate.space.names:
-        _check_known(truth[name])
-    coordinates = np.asarray(estimate.space.to_coordinates(truth))
-    if coordinates.shape != (len(estimate), len(estimate.space)):
-        raise ValueError(f"truth must hold {len(estimate)} values per parameter, not {coordinates.shape[:-1]}")
-    return coordinates
+    return np.stack([_coordinate(estimate, truth[name], name) for name in estimate.space.names], axis=-1)
+
+
+def _draws(estimate, name):
+    """Draws (n, k) of one parameter along its coordinate, or of the visibility."""
+    if name == "visibility" and estimate.visibility_draws is not None:
+        if np.isnan(estimate.visibility_draws).any():
+            raise ValueError("estimate must know the visibility of all its sources: leave out those without an answer")
+        return estimate.visibility_draws
+    if name not in estimate.space.names:
+        raise ValueError(f"name must be one of {estimate.space.names}, or 'visibility' where the estimate knows it, not {name!r}")
+    return estimate.draws[:, :, estimate.space.names.index(name)]
+
+
+def _coordinate(estimate, truth, name):
+    """True coordinates of one parameter, or true visibilities, (n,)."""
+    _check_known(truth)
+    if name == "visibility":
+        coordinate = as_quantity(u.Quantity(truth), u.one, name).value
+    else:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            coordinate = np.asarray(estimate.space[name].to_coordinate(truth))
+    if coordinate.shape != (len(estimate),):
+        raise ValueError(f"truth must hold {len(estimate)} values per parameter, not {coordinate.shape} of {name}")
+    if (lost := ~np.isfinite(coordinate)).any():
+        raise ValueError(f"truth must be positive where a parameter is logarithmic, but {name} holds {truth[np.flatnonzero(lost)[0]]}")
+    return coordinate
 
 
 def _check_known(truth):
@@ -209,9 +233,9 @@ def coverage(estimate, truth, levels=(0.68, 0.95)):
     estimate : `~clustercnn.estimate.ClusterEstimate`
         Posterior draws of n sources.
     truth : `~astropy.table.QTable` or mapping
-        A Quantity of length n per parameter.
+        A Quantity of length n per parameter. Where it holds a ``visibility`` and the estimate does, too, that is looked at as well.
     levels : float or sequence of float
-        Probabilities in (0, 1), of the intervals of `ClusterEstimate.interval <clustercnn.estimate.ClusterEstimate.interval>`.
+        Probabilities in (0, 1), of the intervals: those of `ClusterEstimate.interval <clustercnn.estimate.ClusterEstimate.interval>`.
 
     Returns
     -------
@@ -232,14 +256,16 @@ def coverage(estimate, truth, levels=(0.68, 0.95)):
     >>> bool(np.all(np.abs(table["deviation"]) < 4))
     True
     """
-    space, coordinates = estimate.space, _coordinates(estimate, truth)
+    true = dict(zip(estimate.space.names, _coordinates(estimate, truth).T, strict=True))
+    if estimate.visibility_draws is not None and "visibility" in truth.keys():
+        true["visibility"] = _coordinate(estimate, truth["visibility"], "visibility")
     rows = []
-    for i, name in enumerate(space.names):
+    for name, coordinate in true.items():
+        draws = _draws(estimate, name)
         for level in np.atleast_1d(levels):
-            if not 0 < level < 1:
-                raise ValueError(f"levels must lie between 0 and 1, not {level}")
-            lower, upper = (space[name].to_coordinate(end) for end in estimate.interval(name, level))
-            inside = float(np.mean((coordinates[:, i] >= lower) & (coordinates[:, i] <= upper)))
+            _check_level(level, "levels")
+            lower, upper = np.quantile(draws, (0.5 - level / 2, 0.5 + level / 2), axis=1, method="weibull")
+            inside = float(np.mean((coordinate >= lower) & (coordinate <= upper)))
             error = np.sqrt(level * (1 - level) / len(estimate))
             rows.append((name, float(level), inside, error, (inside - level) / error))
     return QTable(rows=rows, names=("parameter", "level", "coverage", "error", "deviation"))
@@ -327,6 +353,11 @@ def _check_unmasked(values, name):
         raise ValueError(f"{name} must not be masked: leave out the sources of which it is not known")
 
 
+def _check_level(level, name="level"):
+    if not 0 < level < 1:
+        raise ValueError(f"{name} must lie between 0 and 1, not {level}")
+
+
 def _labels(label):
     _check_unmasked(label, "label")
     label = np.asarray(label)
@@ -372,6 +403,7 @@ def calibration_error(p, label, bins=10, n=400, level=0.95, rng=0):
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, not {n}")
+    _check_level(level)
     error = _calibration_error(p, label, bins)
     p = np.asarray(p, dtype=float)
     rng = np.random.default_rng(rng)

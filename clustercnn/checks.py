@@ -8,8 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 from astropy import units as u
+from scipy.stats import rankdata
 
-from clustercnn.parameters import as_quantity
+from clustercnn.parameters import as_quantity, in_short, positive_quantity
 from clustercnn.simulation.background import star_rates
 from clustercnn.simulation.noise import Detector
 from clustercnn.simulation.render import Renderer, band_psfs
@@ -30,9 +31,9 @@ class PosteriorPredictive:
     ----------
     p_value : float
         Fraction of all stamps, the observed one and the simulated, that lie at least as far from the mean of the others as the
-        observed one.
+        observed one: pixel by pixel or in the summed light of the bands, whichever is the more unusual for a stamp.
     chi_square : float
-        That distance of the observed stamp: squared residuals over the variance of the simulated pixels, summed.
+        Distance of the observed stamp, pixel by pixel: squared residuals over the variance of the simulated pixels, summed.
     model, residual : `~astropy.units.Quantity`
         Mean of the simulated stamps, and observed minus it, (band, ny, nx).
     """
@@ -84,7 +85,9 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     TypeError, `~astropy.units.UnitsError`
         If the stamp or the distance has no unit or a wrong one.
     ValueError
-        For stamps of another shape or without good pixels, another space than that of clusters, and too few simulations.
+        For stamps of another shape or without good pixels, another space than that of clusters, more than one distance, and too few simulations.
+    IndexError
+        If there is no such source.
 
     Notes
     -----
@@ -123,6 +126,11 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
                          f"not {stamp.shape}")
     if n < 10:
         raise ValueError(f"n must be at least 10, not {n}")
+    if not isinstance(i, (int, np.integer)) or not -len(estimate) <= i < len(estimate):
+        raise IndexError(f"i must be the number of one of the {len(estimate)} sources of the estimate, not {in_short(i)}")
+    distance = positive_quantity(distance, u.Mpc, "distance")
+    if position is not None and np.shape(position) != (2,):
+        raise ValueError(f"position must be (x, y) of the source in the stamp, not {in_short(position)}")
     rng = np.random.default_rng(rng)
     shape = observed.shape[1:]
     x, y = ((shape[1] - 1) / 2, (shape[0] - 1) / 2) if position is None else position
@@ -140,9 +148,23 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     sky = _shifted(observed - _scaled(light.mean(axis=0), observed, near & known), known & ~near, 2 * radius, n, rng)
     simulated = rng.poisson(light * exposure) / exposure + sky
     model = simulated.mean(axis=0)
-    distances = _distances(np.concatenate([observed[None], simulated])[:, near & known])
-    p_value = np.mean(distances >= distances[0])
-    return PosteriorPredictive(float(p_value), float(distances[0]), model * unit, (observed - model) * unit)
+    stamps, compared = np.concatenate([observed[None], simulated]), near & known
+    distances = _distances(stamps[:, compared])
+    p_value = _p_value(distances, _distances(_magnitudes(stamps, sky, compared)))
+    return PosteriorPredictive(p_value, float(distances[0]), model * unit, (observed - model) * unit)
+
+
+def _magnitudes(stamps, sky, compared):
+    """Light of each stamp (n, band) in the pixels that are compared, on a scale that turns from flux to magnitude at the noise of the sky."""
+    total, behind = (np.where(compared, pixels, 0.0).sum(axis=(2, 3)) for pixels in (stamps, sky))
+    noise = behind.std(axis=0)
+    return np.arcsinh((total - np.median(behind, axis=0)) / np.where(noise > 0, noise, 1.0))
+
+
+def _p_value(*distances):
+    """Share of stamps that are at least as far off as the first one, each in the distance (n,) in which it is farther off among all of them."""
+    share = np.min([rankdata(-values, method="max") for values in distances], axis=0)
+    return float(np.mean(share <= share[0]))
 
 
 def _scaled(light, observed, near):

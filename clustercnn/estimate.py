@@ -76,19 +76,20 @@ class ClusterEstimate:
         draws = _plain(draws, "draws").astype(np.float32, copy=False)
         if draws.ndim != 3 or draws.shape[1] < 1 or draws.shape[2] != len(space):
             raise ValueError(f"draws must have shape (n, k, {len(space)}), not {draws.shape}")
-        if not np.isfinite(draws).all():
-            raise ValueError("draws must be finite")
+        if (lost := ~np.isfinite(draws).all(axis=(1, 2))).any():
+            raise ValueError(f"draws must be finite, but those of source {np.flatnonzero(lost)[0]} are not: leave it out")
         n, k = draws.shape[:2]
         self.draws = draws
         self.space = space
         self.p_cluster = _array(p_cluster, (n,), float, "p_cluster", most=1)
-        if self.p_cluster is not None and np.isnan(self.p_cluster).any():
-            raise ValueError("p_cluster must not be NaN")
         self.visibility_draws = _array(visibility, (n, k), np.float32, "visibility")
         self.flags = _array(np.zeros(n, dtype=int) if flags is None else flags, (n,), int, "flags")
         self.typicality = _array(typicality, (n,), float, "typicality", most=1)
         size = np.full(n, k) if effective_sample_size is None else effective_sample_size
         self.effective_sample_size = _array(size, (n,), float, "effective_sample_size")
+        for name in ("p_cluster", "effective_sample_size"):
+            if getattr(self, name) is not None and not np.isfinite(getattr(self, name)).all():
+                raise ValueError(f"{name} must be finite, not {getattr(self, name)[~np.isfinite(getattr(self, name))][0]}")
         self.meta = dict(meta or {})
 
     def __len__(self):
@@ -281,6 +282,8 @@ class ClusterEstimate:
         table : `~astropy.table.QTable`
             One row per source, one column of shape (sources, n) per parameter, and ``visibility`` if known.
         """
+        if n < 1:
+            raise ValueError(f"n must be at least 1, not {n}")
         picked = np.random.default_rng(rng).integers(self.draws.shape[1], size=(len(self), n))
         draws = np.take_along_axis(self.draws, picked[:, :, None], axis=1)
         table = QTable(self.space.from_coordinates(draws))
@@ -329,8 +332,10 @@ class ClusterEstimate:
         density : `~numpy.ndarray`
             Per unit of both coordinates, shape (n, bins_a, bins_b).
         """
-        parts = [self._cells(name, n) for name, n in zip((a, b), (bins, bins) if np.ndim(bins) == 0 else bins, strict=True)]
-        (cell_a, width_a, edges_a), (cell_b, width_b, edges_b) = parts
+        if np.ndim(bins) and len(bins) != 2:
+            raise ValueError(f"bins must be one number, or one for each of the two parameters, not {bins}")
+        bins_a, bins_b = bins if np.ndim(bins) else (bins, bins)
+        (cell_a, width_a, edges_a), (cell_b, width_b, edges_b) = self._cells(a, bins_a), self._cells(b, bins_b)
         density = np.zeros((len(self), len(edges_a) - 1, len(edges_b) - 1))
         np.add.at(density, (np.arange(len(self))[:, None], cell_a, cell_b), 1 / (width_a * width_b * self.draws.shape[1]))
         return edges_a, edges_b, density
@@ -581,7 +586,8 @@ class ClusterEstimate:
 
     def _parameter(self, name):
         if name not in self.space.names:
-            raise ValueError(f"name must be one of {self.space.names}, not {name!r}")
+            further = ": this estimate has none" if name == "visibility" and self.visibility_draws is None else ""
+            raise ValueError(f"name must be one of {self.space.names}, not {name!r}{further}")
         return self.space[name]
 
     def _draws(self, name):
@@ -591,9 +597,10 @@ class ClusterEstimate:
     def _cells(self, name, bins):
         """Bin of each draw (n, k), width of a bin in the coordinate, and the edges of the bins as a Quantity."""
         parameter = self._parameter(name)
-        bins = parameter.bins if bins is None else int(bins)
-        if bins < 1:
-            raise ValueError(f"bins must be at least 1, not {bins}")
+        bins = parameter.bins if bins is None else bins
+        if not bins >= 1 or bins % 1:
+            raise ValueError(f"bins must be a whole number of 1 or more, not {bins}")
+        bins = int(bins)
         lower, upper = parameter.bounds
         cell = np.clip(((self._draws(name) - lower) / (upper - lower) * bins).astype(int), 0, bins - 1)
         return cell, (upper - lower) / bins, parameter.from_coordinate(np.linspace(lower, upper, bins + 1))

@@ -10,7 +10,7 @@ from scipy.special import chdtri, ndtr, ndtri
 from tqdm import tqdm
 
 from clustercnn.estimate import FLAGS, ClusterEstimate
-from clustercnn.parameters import Parameter, ParameterSpace, as_quantity, positive_quantity
+from clustercnn.parameters import Parameter, ParameterSpace, as_quantity, in_short, positive_quantity
 from clustercnn.simulation.population import StarTables
 from clustercnn.stamps import read_stamps
 from clustercnn.stellar.extinction import band_extinction
@@ -30,6 +30,7 @@ EDGE = 1e-4  # of the range of a parameter
 RIDGE = 1e-3
 FEW = 10  # mocks that agree with a source
 UNLIKELY = 1e-3  # that a mock which agrees lies so far off
+GREATEST_ERROR = 5.0  # magnitudes; greater ones are codes, too
 FAINTEST, BRIGHTEST = 40.0, -30.0  # magnitudes beyond are codes for "no data"
 
 
@@ -77,7 +78,7 @@ class StochasticPhotometry:
     """
 
     def __init__(self, stream, samples=50_000, effective=400, progress=False):
-        if samples < 1 or effective < 1:
+        if not (samples >= 1 and effective >= 1):
             raise ValueError(f"samples and effective must be at least 1, not {samples} and {effective}")
         self.space = stream.space
         #: What the mocks promise: bands, unit, zero points, pixel scale, stamp shape, ...
@@ -163,7 +164,7 @@ def _measure(stamps):
     fluxes = np.tensordot(stamps, masks, axes=((-2, -1), (-2, -1))) - sky * areas
     # the scatter of one pixel is zero where a band is empty
     errors = np.maximum(scatter, 1e-6) * np.sqrt(areas)
-    return fluxes.reshape(len(stamps), -1), errors.reshape(len(stamps), -1)
+    return fluxes.reshape(len(stamps), masks.shape[0] * stamps.shape[1]), errors.reshape(len(stamps), masks.shape[0] * stamps.shape[1])
 
 
 class StochasticMagnitudes:
@@ -243,7 +244,7 @@ class StochasticMagnitudes:
         self.space = _catalogue_space() if space is None else space
         if set(self.space.names) != {"age", "a_v", "mass"}:
             raise ValueError(f"space must have the parameters age, a_v and mass, which magnitudes can tell, not {self.space.names}")
-        if samples < 1 or effective < 1:
+        if not (samples >= 1 and effective >= 1):
             raise ValueError(f"samples and effective must be at least 1, not {samples} and {effective}")
         self.distance = positive_quantity(distance, u.Mpc, "distance")
         self.least_width = positive_quantity(least_width, u.mag, "least_width")
@@ -300,7 +301,12 @@ class StochasticMagnitudes:
         `~astropy.units.UnitsError`
             If its unit is neither a magnitude nor a flux density, or that of the errors does not fit.
         ValueError
-            If columns are missing, errors negative, or magnitudes are codes for a missing measurement such as 99.999.
+            If columns are missing or of another length, errors negative, or magnitudes or their errors codes for a missing measurement such as
+            99.999.
+
+        Notes
+        -----
+        A source that is not seen in a band is best given as a flux density, with its error, be it negative: that says more than a limit.
         """
         fluxes, errors = _read_photometry(table, self.bands, system)
         width = PER_MAGNITUDE * self.least_width.value
@@ -318,22 +324,28 @@ def _read_photometry(table, bands, system):
     """Fluxes of a table, 1 for a Vega magnitude of 0, and their errors: (n, band) both, NaN where there is no measurement."""
     steps = [vega_to_system(band, system) for band in bands]
     names = [name for band in bands for name in (band, f"{band}_err")]
+    if not hasattr(table, "keys"):
+        raise TypeError(f"table must be a QTable or a mapping with the columns {names}, not {in_short(table)}")
     if missing := [name for name in names if name not in table.keys()]:
         raise ValueError(f"table lacks the columns {missing}; of each band it needs the magnitude and its error: {names}")
     if any(np.ndim(table[name]) != 1 for name in names):
         raise ValueError("table must hold one row per source; of a single one take a slice such as table[3:4]")
     columns = {name: _quantity(table[name], name) for name in names}
+    if len({len(column) for column in columns.values()}) > 1:
+        raise ValueError(f"columns must be of one length, not of {({name: len(column) for name, column in columns.items()})}")
     fluxes, errors = np.empty((2, len(columns[bands[0]]), len(bands)))
     for i, band in enumerate(bands):
         values, error = columns[band], columns[f"{band}_err"]
         if isinstance(values, u.Magnitude) or values.unit.is_equivalent(u.mag):
-            _check_magnitudes(values.value, band)
-            relative = as_quantity(error, u.mag, f"{band}_err").value * PER_MAGNITUDE
+            error = as_quantity(error, u.mag, f"{band}_err").value
             if isinstance(values, u.Magnitude):
+                _check_magnitudes(values.value, BRIGHTEST, FAINTEST, band)
                 flux = _vega_flux(values.physical, band)
             else:
+                _check_magnitudes(values.to_value(u.mag), BRIGHTEST, FAINTEST, band)
                 flux = 10 ** (-0.4 * (values.to_value(u.mag) - steps[i]))
-            error = flux * relative
+            _check_magnitudes(error, -np.inf, GREATEST_ERROR, f"{band}_err")
+            error = flux * error * PER_MAGNITUDE
         else:
             flux, error = _vega_flux(values, band), _vega_flux(error, f"{band}_err", band)
         if np.any(error < 0):
@@ -364,13 +376,11 @@ def _vega_flux(density, name, band=None):
     return in_ab * 10 ** (0.4 * vega_to_ab(band))
 
 
-def _check_magnitudes(values, band):
+def _check_magnitudes(values, least, most, name):
     """Catalogues write 66.666, 99.999 or -999 for what they do not know."""
-    strange = np.flatnonzero((values > FAINTEST) | (values < BRIGHTEST))
+    strange = np.flatnonzero((values > most) | (values < least))
     if len(strange):
-        raise ValueError(
-            f"{band} of row {strange[0]} is {values[strange[0]]:g} mag: give NaN or a mask where a band has no measurement"
-        )
+        raise ValueError(f"{name} of row {strange[0]} is {values[strange[0]]:g} mag: give NaN or a mask where a band has no measurement")
 
 
 class _Mocks:
@@ -383,7 +393,7 @@ class _Mocks:
     def __init__(self, space, coordinates, fluxes, effective, noisy, progress=False):
         if len(coordinates) < effective:
             raise ValueError(f"effective must be at most the number of clusters in the library, {len(coordinates)}, "
-                             f"not {effective}; draw more samples")
+                             f"not {effective}; draw more samples, or from a stream with more clusters")
         self.space, self.fluxes, self.effective, self.noisy, self.progress = space, fluxes, effective, noisy, progress
         self._least = LEAST_ERROR * np.median(np.abs(fluxes), axis=0)
         # Coordinates with a normal prior, along which a regression cannot leave the box.
@@ -417,7 +427,7 @@ class _Mocks:
         Indices of the mocks like a source, their weights, the effective number of these, and the mocks' offsets from it (n, m).
 
         Fluxes are compared as arsinh(width flux / error) / width, along which the error, together with a scatter of the fraction
-        ``width`` of the flux, is 1 everywhere; NaN is not compared.
+        ``width`` of the flux, is 1 everywhere; NaN is not compared. Where no mock agrees with the source, see `_nearest`.
         """
         seen = np.flatnonzero(np.isfinite(flux))
         if not len(seen):
@@ -442,10 +452,25 @@ class _Mocks:
                 weights, number, widening = _weights(distance, self.effective)
                 needed = np.sqrt(distance.min() + REACH**2 * widening)
                 if reach >= needed or everything:
-                    return rows, weights, number, offsets
+                    beyond = distance.min() > chdtri(len(seen), UNLIKELY)
+                    return self._nearest(flux, error, seen, width) if beyond else (rows, weights, number, offsets)
                 reach = min(needed, 2 * reach)
             else:
                 reach *= 2
+
+
+    def _nearest(self, flux, error, seen, width):
+        """
+        As `like` does, of a source that agrees with no mock: offsets are in magnitudes wherever there is a flux.
+
+        Errors that grow with the flux would leave all mocks equally far from one that is much brighter than they are.
+        """
+        near, least = self.fluxes[:, seen], self._least[seen]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            in_magnitudes = np.log(np.maximum(near, least) / flux) / np.hypot(width, error / flux)
+            offsets = np.where(flux > error, in_magnitudes, (near - flux) / np.maximum(error, least))
+        weights, number, _ = _weights((offsets**2).sum(axis=1), self.effective)
+        return np.arange(len(near)), weights, number, offsets
 
 
 def _slopes(values, offsets, weights):

@@ -116,21 +116,43 @@ def as_saved(tensor):
 
 
 def test_the_last_lesson():
-    """The head learns from the mocks that fit and from no other, as the file will hold it; where it gets worse it stays as it was."""
+    """Two heads learn from the mocks that fit and from no other, as the file will hold them; where one gets worse it stays as it was."""
     net = small()
     before = {name: as_saved(tensor).clone() for name, tensor in net.module.state_dict().items()}
     net.calibrate(Scattered(seed=1), 1200, first=0, device="cpu", progress=False)
     lesson, after = net.calibration["last_lesson"], net.module.state_dict()
     assert lesson["stays"] and lesson["gain"] > 0.05 and 200 < lesson["clusters"] < 340
     changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
-    assert changed and all(name.startswith("posterior.layers") for name in changed)
+    assert {name.split(".")[0] for name in changed} == {"posterior", "visibility"}
+    assert net.calibration["visibility_lesson"]["stays"] and net.calibration["visibility_lesson"]["clusters"] == lesson["clusters"]
     assert all(torch.equal(after[name], as_saved(after[name])) for name in changed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibrating, "LEARNING_RATE", 1.0)
         net.calibrate(STREAM, 400, first=0, device="cpu", progress=False)
-    assert net.calibration["last_lesson"]["gain"] == 0 and not net.calibration["last_lesson"]["stays"]
+    for name in ("last_lesson", "visibility_lesson"):
+        assert net.calibration[name]["gain"] == 0 and not net.calibration[name]["stays"]
     assert all(torch.equal(tensor, after[name]) for name, tensor in net.module.state_dict().items())
-    assert "no gain, undone" in calibration_text(net.calibration)
+    assert calibration_text(net.calibration).count("no gain, undone") == 2
+
+
+def test_visibilities_are_taught():
+    """A head that thinks them a third too faint and twice as uncertain as they are learns better, and says so in the report."""
+    net = small()
+    components = net.module.visibility.out.out_features // 3
+    with torch.no_grad():
+        net.module.visibility.out.bias[components : 2 * components] -= 0.4
+        net.module.visibility.out.bias[2 * components :] += 1.0
+    truth = STREAM.batch(5000, 256)
+    known = truth["is_cluster"] > 0.5
+    stamps, true = truth["pixels"][known].numpy() * RATE, truth["visibility"][known].numpy()
+    before = np.log(net.predict(stamps, draws=100).visibility.value / true)
+    net.calibrate(STREAM, 2000, first=0, device="cpu", progress=False)
+    after = np.log(net.predict(stamps, draws=100).visibility.value / true)
+    error = 1.25 * after.std() / len(after) ** 0.5  # of a median
+    assert np.median(before) < -3 * error and abs(np.median(after)) < 3 * error
+    assert net.calibration["visibility_lesson"]["gain"] > 0.05
+    told = [row["deviation"] for row in net.calibration["coverage"] if row["parameter"] == "visibility"]
+    assert len(told) == 2 and np.abs(told).max() < 5
 
 
 def test_most_of_many_mocks_teach(monkeypatch):
@@ -168,7 +190,7 @@ def test_report(net):
     report = net.calibration
     assert json.loads(json.dumps(report)) == report
     assert report["clusters"] + report["negatives"] == report["mocks"]["checked"] == 1000
-    assert {row["parameter"] for row in report["coverage"]} == set(net.space.names) and len(report["coverage"]) == 8
+    assert {row["parameter"] for row in report["coverage"]} == {*net.space.names, "visibility"} and len(report["coverage"]) == 10
     assert len(report["joint_coverage"]) == 9 and 0.5 < report["class"]["auc"] <= 1
     alarms = {row["mocks"]: row for row in report["domain"]}
     assert len(alarms) == 10

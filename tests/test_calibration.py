@@ -55,6 +55,38 @@ def test_unknown_truths_are_no_misses():
             ask(estimate[:0], {name: values[:0] for name, values in truth.items()})
 
 
+@pytest.mark.parametrize("stretch", [1.0, 1.5])
+def test_visibility_is_looked_at_where_both_know_it(stretch):
+    """Lognormal measurements of it, and draws as wide as their errors or wider."""
+    estimate, truth = posterior(n=3000)
+    rng = np.random.default_rng(8)
+    true = 10 ** rng.uniform(0, 2, 3000)
+    measured = true * np.exp(0.1 * rng.standard_normal(3000))
+    draws = measured[:, None] * np.exp(0.1 * stretch * rng.standard_normal((3000, 200)))
+    known = ClusterEstimate(estimate.draws, SPACE, visibility=draws)
+    assert "visibility" not in coverage(estimate, truth | {"visibility": true})["parameter"]
+    assert "visibility" not in coverage(known, truth)["parameter"]
+    table = coverage(known, truth | {"visibility": true})
+    deviation = table["deviation"][table["parameter"] == "visibility"]
+    p = kstest(pit(known, true * u.one, "visibility"), "uniform").pvalue
+    assert np.all(np.abs(deviation) < 3.5) and p > 1e-3 if stretch == 1 else np.all(deviation > 6) and p < 1e-6
+    assert table[:8]["coverage"].tolist() == coverage(estimate, truth)["coverage"].tolist()
+    with pytest.raises(ValueError, match="'visibility' where the estimate knows it, not 'visibility'"):
+        pit(estimate, true, "visibility")
+    draws[4] = np.nan
+    with pytest.raises(ValueError, match="leave out those without an answer"):
+        coverage(ClusterEstimate(estimate.draws, SPACE, visibility=draws), truth | {"visibility": true})
+
+
+def test_a_truth_that_has_no_logarithm_is_no_miss():
+    estimate, truth = posterior(n=10)
+    for age in (0, -3):
+        truth["age"][2] = age * u.Myr
+        for ask in (coverage, tarp, lambda estimate, table: pit(estimate, table["age"], "age")):
+            with pytest.raises(ValueError, match=rf"truth must be positive .* but age holds {age:.1f} Myr"):
+                ask(estimate, truth)
+
+
 def test_coverage_errors():
     estimate, truth = posterior(n=10)
     with pytest.raises(ValueError, match="levels must lie"):
@@ -175,10 +207,15 @@ def test_calibration_error():
     assert 0 < error < limit < 0.03
     error, limit = calibration_error(p, rng.random(5000) < p**2)
     assert error == pytest.approx(1 / 6, abs=0.02) and error > limit
-    # of 40 honest probabilities 5 % are beyond the limit
-    found = (calibration_error(p[:500], rng.random(500) < p[:500], n=100) for _ in range(40))
-    beyond = [error > limit for error, limit in found]
-    assert np.mean(beyond) < 0.2
+    # of honest probabilities 5 % are beyond the limit, which is neither too tight nor too loose
+    _, limit = calibration_error(p[:500], rng.random(500) < p[:500])
+    errors = [calibration_error(p[:500], rng.random(500) < p[:500], n=1)[0] for _ in range(1000)]
+    assert abs(np.mean(np.array(errors) > limit) - 0.05) < 3.5 * (0.05 * 0.95 * (1 / 1000 + 1 / 400)) ** 0.5
+    for level in (0, 1, 2, np.nan):
+        with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+            calibration_error(p, p > 0.5, level=level)
+        with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+            rank_histogram([[0.5, 1.0]], [0.7], bins=1, level=level)
 
 
 def test_masked_values_are_no_data():

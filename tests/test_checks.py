@@ -66,6 +66,19 @@ def test_something_else_fails(batch):
     assert good.model.shape == good.residual.shape == stamp.shape and good.model.unit == UNIT
 
 
+@pytest.mark.parametrize("share", [0.0, 0.2, 5.0])
+def test_sources_of_another_brightness_fail(share):
+    """Clusters that can be seen, on a sky with noise: a share of their light, or none of it, is no source of the same posterior."""
+    noise = np.random.default_rng(4).normal(0, 0.01, (40, 3, 64, 64))
+    stream = MockStream(SPACE, M83, background=BackgroundFields([np.zeros((3, 64, 64))]), rng=8, positive_fraction=1.0)
+    mocks = {name: values.numpy() for name, values in stream.batch(0, 40).items()}
+    estimate = near_truth(mocks["parameters"])
+    seen = np.flatnonzero(mocks["visibility"] > 10)[:12]
+    right, wrong = (np.array([posterior_predictive(estimate, i, (factor * mocks["pixels"][i] + noise[i]) * UNIT, M83, distance=DISTANCE, n=40,
+                                                   rng=i).p_value for i in seen]) for factor in (1.0, share))
+    assert np.mean(wrong <= 0.05) > 0.8 and np.mean(right <= 0.05) < 0.2, (right, wrong)
+
+
 def test_the_light_of_the_source_is_no_sky(batch):
     """A source ten times as bright does not brighten the sky that is put behind the simulated ones."""
     estimate = near_truth(batch["parameters"])
@@ -146,6 +159,13 @@ def test_errors(batch):
         posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=4.5)
     with pytest.raises(ValueError, match="psf must have an entry for each band"):
         posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, psf={})
+    with pytest.raises(ValueError, match="distance must be one positive number"):
+        posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=[4.5] * u.Mpc)
+    with pytest.raises(ValueError, match=r"position must be \(x, y\) of the source in the stamp, not 3"):
+        posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, position=3)
+    for i in (1, [0], 0.5):
+        with pytest.raises(IndexError, match="i must be the number of one of the 1 sources of the estimate"):
+            posterior_predictive(estimate, i, pixels * UNIT, M83, distance=DISTANCE)
     with pytest.raises(ValueError, match="n must be at least 10, not 1"):
         posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, n=1)
 

@@ -232,10 +232,12 @@ def test_ecsv_and_other_files(full, tmp_path):
     [
         ({"draws": np.zeros((2, 3))}, "draws must have shape"),
         ({"draws": np.zeros((2, 3, 5))}, "draws must have shape"),
-        ({"draws": np.full((2, 3, 4), np.nan)}, "draws must be finite"),
+        ({"draws": np.full((2, 3, 4), np.nan)}, "draws must be finite, but those of source 0 are not: leave it out"),
         ({"p_cluster": [0.5]}, "p_cluster must have shape"),
         ({"p_cluster": [0.5, 2]}, "p_cluster must lie between 0 and 1, not 2"),
-        ({"p_cluster": [0.5, np.nan]}, "p_cluster must not be NaN"),
+        ({"p_cluster": [0.5, np.nan]}, "p_cluster must be finite, not nan"),
+        ({"effective_sample_size": [2.0, np.inf]}, "effective_sample_size must be finite, not inf"),
+        ({"effective_sample_size": [np.nan, 2.0]}, "effective_sample_size must be finite, not nan"),
         ({"p_cluster": np.ma.array([0.5, 0.6], mask=[True, False])}, "p_cluster must not be masked"),
         ({"draws": Masked(np.zeros((2, 3, 4)), mask=True)}, "draws must not be masked"),
         ({"visibility": np.full((2, 3), -1.0)}, "visibility must lie between 0 and inf"),
@@ -269,9 +271,16 @@ def test_bad_questions(full):
             ask("metallicity")
     with pytest.raises(ValueError, match="level must lie"):
         full.interval("age", 68)
-    for ask in (lambda: full.marginal("age", 0), lambda: full.joint("age", "a_v", (5, 0))):
-        with pytest.raises(ValueError, match="bins must be at least 1, not 0"):
-            ask()
+    for bins in (0, 2.7, np.nan):
+        for ask in (lambda: full.marginal("age", bins), lambda: full.joint("age", "a_v", (5, bins))):
+            with pytest.raises(ValueError, match=f"bins must be a whole number of 1 or more, not {bins}"):
+                ask()
+    with pytest.raises(ValueError, match=r"one for each of the two parameters, not \(1, 2, 3\)"):
+        full.joint("age", "a_v", (1, 2, 3))
+    with pytest.raises(ValueError, match="n must be at least 1, not -1"):
+        full.sample(-1)
+    with pytest.raises(ValueError, match="not 'visibility': this estimate has none"):
+        gaussian().interval("visibility")
 
 
 def test_needs_no_torch():

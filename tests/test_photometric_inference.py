@@ -140,3 +140,8 @@ def test_errors(stream, peer):
         peer.predict(np.zeros((1, 3, 64, 64)) * UNIT, pixel_scale=0.08 * u.arcsec / u.pix)
     with pytest.raises(ValueError, match="effective must be at most the number of clusters in the library, 32, not 400"):
         StochasticPhotometry(stream, samples=32)
+    with pytest.raises(ValueError, match="samples and effective must be at least 1, not 32 and nan"):
+        StochasticPhotometry(stream, samples=32, effective=np.nan)
+    none = MockStream(ParameterSpace.paper(), M83, background=BackgroundFields([np.zeros((3, 64, 64))]), rng=1, positive_fraction=0.0)
+    with pytest.raises(ValueError, match="clusters in the library, 0, not 400; draw more samples, or from a stream with more clusters"):
+        StochasticPhotometry(none, samples=32)

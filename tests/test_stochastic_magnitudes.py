@@ -183,6 +183,8 @@ def test_magnitude_systems_and_fluxes(peer, others):
             u.erg / u.s / u.cm**2 / u.AA, u.spectral_density(pivot_wavelength(band)))
     np.testing.assert_allclose(_read_photometry(fluxes, BANDS, "vega"), expected, rtol=3e-3)
     assert u.allclose(peer.predict(fluxes).mass, peer.predict(table).mass, rtol=0.1)
+    in_mmag = QTable({name: column.to(u.mmag) for name, column in zip(table.colnames, table.itercols())})
+    np.testing.assert_allclose(_read_photometry(in_mmag, BANDS, "vega"), expected)
     # a flux may be negative, where there is nothing to see
     fluxes["F336W"][0] = -fluxes["F336W_err"][0].to(u.uJy, u.spectral_density(pivot_wavelength("F336W")))
     assert np.isfinite(peer.predict(fluxes).draws).all()
@@ -195,6 +197,15 @@ def test_what_no_cluster_looks_like_is_flagged(peer, others):
     estimate = peer.predict(catalogue(strange))
     assert (estimate.flags & FLAGS["few mocks"] > 0).tolist() == [False, True]
     assert (estimate.effective_sample_size > 49).all()
+
+
+def test_beyond_the_library_the_nearest_in_magnitude_stand_in(peer):
+    """The brighter the source, the more massive, however far it is beyond all mocks; and the other way round."""
+    colours = np.array([-1.3, 0.0, -0.2])
+    estimate = peer.predict(catalogue(np.array([16.0, 13.0, 11.0, 9.0, 5.0, 30.0, 33.0])[:, None] + colours))
+    mass = estimate.mass.to_value(u.Msun)
+    assert mass[0] < 3e5 and (mass[1:5] > 5e5).all() and (mass[5:] < 200).all()
+    assert (estimate.flags[1:] == FLAGS["few mocks"]).all() and (estimate.effective_sample_size < 100).all()
 
 
 def test_a_flux_of_zero_may_have_an_error_of_zero(peer):
@@ -220,6 +231,8 @@ def test_errors_of_tables(peer):
     table = catalogue([[20.0, 21.0, 20.5]] * 3)
     with pytest.raises(ValueError, match=r"table lacks the columns \['F438W', 'F814W_err'\]"):
         peer.predict({name: table[name] for name in table.colnames if name not in ("F438W", "F814W_err")})
+    with pytest.raises(TypeError, match=r"table must be a QTable or a mapping with the columns .*, not \[1\]"):
+        peer.predict([1])
     with pytest.raises(TypeError, match="column F336W must be a Quantity such as"):
         peer.predict({**{name: table[name] for name in table.colnames}, "F336W": Column([20.0, 20.0, 20.0])})
     for name, values, message in (
@@ -237,6 +250,14 @@ def test_errors_of_tables(peer):
     table["F438W_err"][2] = -0.1 * u.mag
     with pytest.raises(ValueError, match="F438W_err must not be negative, but row 2 is"):
         peer.predict(table)
+    for code in (99.999, 9.999):
+        wrong = table.copy()
+        wrong["F438W_err"][1] = code * u.mag
+        with pytest.raises(ValueError, match=f"F438W_err of row 1 is {code:g} mag: give NaN or a mask"):
+            peer.predict(wrong)
+    short = dict(table) | {"F814W": table["F814W"][:1]}
+    with pytest.raises(ValueError, match="columns must be of one length, not of .*'F814W': 1"):
+        peer.predict(short)
     for code in (99.999, 66.666, -999.0):
         table["F438W"][1] = code * u.mag
         with pytest.raises(ValueError, match=f"F438W of row 1 is {code:g} mag: give NaN or a mask"):

@@ -1,7 +1,8 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""After training: a last lesson, two temperatures, a measure of strangeness and a report, all from mocks that the training has not seen."""
+"""After training: a last lesson for two heads, two temperatures, a measure of strangeness and a report, all from mocks that the training has not seen."""
 
 import datetime
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ EPOCHS, STEP, LEARNING_RATE = 9, 256, 1e-3  # of the last lesson: passes, cluste
 
 def calibrate_module(module, space, stream, samples, first, device, progress):
     """
-    Give the posterior of a trained module a last lesson, set its temperatures, and measure it.
+    Give the posterior and the visibility of a trained module a last lesson, set its temperatures, and measure it.
 
     The last 10,000 of the mocks, at most half of them, tell how good it is, and those before them fit, the first three quarters of which teach. Of
     100,000 mocks and more 40,000 fit, and all before those teach. Half of those that fit teach what tells zero points and PSFs, the other half
@@ -64,13 +65,13 @@ def calibrate_module(module, space, stream, samples, first, device, progress):
     others = {} if varied is None else _seen(module, varied, fitted // 2, first + samples, device, progress, plain_only=True)
     domain = _fit_domain(fitting, others)
     lesson, test = (lesson, fitting) if taught else _split(fitting, fitted * 3 // 4)
-    before = _posterior_loss(module, checking)
-    stays = _last_lesson(module, lesson, test)
-    gain = before - _posterior_loss(module, checking)
-    temperatures = _fit_temperatures(module, test if stays else fitting, fitting, checking)
+    lessons = {
+        "last_lesson": _last_lesson(module, module.posterior, _posterior_loss, lesson, test, checking),
+        "visibility_lesson": _last_lesson(module, module.visibility, _visibility_loss, lesson, test, checking),
+    }
+    temperatures = _fit_temperatures(module, test if lessons["last_lesson"]["stays"] else fitting, fitting, checking)
     report = _report(module, space, checking, domain)
-    report |= {
-        "last_lesson": {"clusters": int(lesson["positive"].sum()), "stays": stays, "gain": gain},
+    report |= lessons | {
         "temperatures": temperatures,
         "mocks": {"taught": taught, "fitted": fitted, "checked": measured - fitted, "first": first}
         | {name: stream.contract[name] for name in ("seed", "spawn_key") if name in stream.contract},
@@ -205,43 +206,74 @@ def _fit_domain(mocks, others):
     return Domain.fit(_by_kind(telling), doubt)
 
 
-def _last_lesson(module, lesson, test):
+def _last_lesson(module, head, loss, lesson, test, checking):
     """
-    Let the head of the posterior learn on, from what the module sees of the clusters of a lesson, plain and augmented.
+    Let the head of the posterior or of the visibility learn on, from what the module sees of the clusters of a lesson, plain and augmented.
 
     A pass over what has been seen costs a hundredth of one over mocks that must be simulated and looked at, so that the head gets to
     where the training of the whole had no time to go. What it has learned stays only if it is better for the clusters of a test.
 
+    Parameters
+    ----------
+    module : `ClusterModule`
+    head : `~torch.nn.Module`
+        The part of it that learns.
+    loss : callable
+        `_posterior_loss` or `_visibility_loss`.
+    lesson, test, checking : dict of `~torch.Tensor`
+        Mocks as `_seen` gives them.
+
     Returns
     -------
-    stays : bool
+    result : dict
+        How many ``clusters`` the lesson had, whether it ``stays``, and the ``gain`` for the mocks that check.
     """
-    posterior = module.posterior
-    features, parameters = _views_of_clusters(lesson)
-    tested = _views_of_clusters(test)
-    before, start = _density_loss(posterior, *tested), {name: tensor.clone() for name, tensor in posterior.state_dict().items()}
+    before, start = _plain_loss(module, loss, checking), {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    learned, tested = _views_of_clusters(lesson), _views_of_clusters(test)
+    tested_before = _mean_loss(module, loss, tested)
     generator = torch.Generator().manual_seed(SEED)
-    optimizer = torch.optim.AdamW(posterior.parameters(), weight_decay=0.0)
-    steps = EPOCHS * -(-len(features) // STEP)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(head.parameters(), weight_decay=0.0)
+    n = len(learned[0])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=EPOCHS * -(-n // STEP), pct_start=0.1)
     for _ in range(EPOCHS):
-        for rows in torch.randperm(len(features), generator=generator).split(STEP):
+        for rows in torch.randperm(n, generator=generator).split(STEP):
             optimizer.zero_grad()
-            posterior.loss(features[rows], parameters[rows]).mean().backward()
-            torch.nn.utils.clip_grad_norm_(posterior.parameters(), 1.0)
+            loss(module, *(values[rows] for values in learned)).mean().backward()
+            torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-    _round(posterior)
-    stays = _density_loss(posterior, *tested) < before
+    _round(head)
+    stays = _mean_loss(module, loss, tested) < tested_before
     if not stays:
-        posterior.load_state_dict(start)
-    return stays
+        head.load_state_dict(start)
+    return {"clusters": int(lesson["positive"].sum()), "stays": stays, "gain": before - _plain_loss(module, loss, checking)}
 
 
 def _views_of_clusters(mocks):
-    """Features and parameters of the clusters, those of the augmented ones after those of the plain ones."""
+    """Features, parameters and visibilities of the clusters, those of the augmented ones after those of the plain ones."""
     features = [mocks[kind][mocks["positive"]] for kind in ("features", "augmented features") if kind in mocks]
-    return torch.cat(features), mocks["parameters"][mocks["positive"]].repeat(len(features), 1)
+    return torch.cat(features), *(torch.cat([mocks[name][mocks["positive"]]] * len(features)) for name in ("parameters", "visibility"))
+
+
+def _posterior_loss(module, features, parameters, visibility, exact=False):
+    """Of each cluster; exact, without the smoothed labels of the grid head, it is minus the log density of the truth."""
+    return -module.posterior.log_prob(features, parameters) if exact else module.posterior.loss(features, parameters)
+
+
+def _visibility_loss(module, features, parameters, visibility, exact=False):
+    """Minus the log density of the true visibility, at the true parameters, of each cluster."""
+    return -module.visibility.log_prob(features, module.posterior.to_unit(parameters), visibility)
+
+
+def _mean_loss(module, loss, clusters):
+    with torch.inference_mode():
+        return float(loss(module, *clusters, exact=True).double().mean())
+
+
+def _plain_loss(module, loss, mocks):
+    """Mean loss of the plain clusters through the PSF that is presumed where none is told."""
+    these = mocks["positive"] & mocks["own_psf"]
+    return _mean_loss(module, loss, [mocks[name][these] for name in ("features", "parameters", "visibility")])
 
 
 def fit_temperature(loss, n):
@@ -287,29 +319,18 @@ def _fit_temperatures(module, unseen, fitting, checking):
     """Fit and set both; what they are, their errors, and the loss that they save on the mocks that were not fitted."""
     found = {}
     for name, head, loss, mocks, n in (
-        ("posterior", module.posterior, _posterior_loss, unseen, int((unseen["positive"] & unseen["own_psf"]).sum())),
+        ("posterior", module.posterior, partial(_plain_loss, loss=_posterior_loss), unseen, int((unseen["positive"] & unseen["own_psf"]).sum())),
         ("class", module.cluster, _class_loss, fitting, _effective_number(fitting["positive"])),
     ):
 
         def at(temperature, mocks=mocks, head=head, loss=loss):
             head.temperature = temperature
-            return loss(module, mocks)
+            return loss(module, mocks=mocks)
 
         temperature, error = fit_temperature(at, n)
         before, after = at(1.0, checking), at(temperature, checking)
         found[name] = {"temperature": temperature, "error": error, "loss": after, "gain": before - after}
     return found
-
-
-def _posterior_loss(module, mocks):
-    """Mean negative log density at the truth of the plain clusters through the PSF that is presumed where none is told."""
-    positive = mocks["positive"] & mocks["own_psf"]
-    return _density_loss(module.posterior, mocks["features"][positive], mocks["parameters"][positive])
-
-
-def _density_loss(posterior, features, parameters):
-    with torch.inference_mode():
-        return -float(posterior.log_prob(features, parameters).double().mean())
 
 
 def _class_loss(module, mocks):
@@ -337,7 +358,7 @@ def _report(module, space, mocks, domain):
         p_cluster = module.cluster(mocks["features"]).sigmoid().double().numpy()
     draws, visibility, _ = (torch.cat(part).numpy() for part in zip(*answers, strict=True))
     estimate = ClusterEstimate(draws, space, p_cluster[positive], visibility)
-    truth = space.from_coordinates(mocks["parameters"][positive].numpy())
+    truth = space.from_coordinates(mocks["parameters"][positive].numpy()) | {"visibility": mocks["visibility"][positive].numpy()}
     # Equal odds, as the class probability promises: of the kind that there is more of the first ones.
     n = min(positive.sum(), (~positive).sum())
     even = np.concatenate([np.flatnonzero(positive)[:n], np.flatnonzero(~positive)[:n]])
@@ -418,9 +439,12 @@ def calibration_text(report):
     ]
     for name, found in temperatures.items():
         lines.append(f"  {name:12} {found['temperature']:7.3f}  {found['error']:7.3f}  {found['loss']:7.4f}  {found['gain']:7.4f}")
-    lesson = report["last_lesson"]
-    end = f"gain {lesson['gain']:.4f}" if lesson["stays"] else "no gain, undone"
-    lines += ["", f"last lesson of the posterior: {lesson['clusters']:,} clusters, {end}"]
+    lines.append("")
+    for name, title in (("last_lesson", "posterior"), ("visibility_lesson", "visibility")):
+        if name in report:  # older networks had none of the visibility
+            lesson = report[name]
+            end = f"gain {lesson['gain']:.4f}" if lesson["stays"] else "no gain, undone"
+            lines.append(f"last lesson of the {title}: {lesson['clusters']:,} clusters, {end}")
     for key, title in (("coverage", ""), ("coverage_other_psf", ", through other PSFs")):
         if key not in report:
             continue
