@@ -48,7 +48,7 @@ def overall_of(found):
     """Coverage of every parameter, and jointly, over all clusters."""
     rows = [{"quantity": TITLES[str(row["parameter"])], "level": float(row["level"]), "held": float(row["coverage"]),
              "deviation [σ]": float(row["deviation"])} for row in coverage(found.estimate, found.values)]
-    joint = tarp(found.estimate, found.values, [0.68, 0.95])
+    joint = tarp(found.estimate, found.values, [0.1, 0.2, 0.5, 0.68, 0.95])
     return rows + [{"quantity": "joint (TARP)", "level": float(row["level"]), "held": float(row["coverage"]),
                     "deviation [σ]": float(row["deviation"])} for row in joint]
 
@@ -99,7 +99,7 @@ def draw(found, rows, p, label):
     bins.plot(x, 0.5 * len(deviation) * np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=ACCENT, label="chance")
     bins.set(xlabel="deviation of the coverage [σ]", ylabel="bins, parameters and levels")
     bins.legend(frameon=False, fontsize=8)
-    for name, marker in zip(space.names, "osD^"):
+    for name, marker in zip((*space.names, "visibility"), "osD^x"):
         part = [row for row in rows if row["parameter"] == name and row["level"] == 0.68]
         middle = [(row["log_age_from"] + row["log_age_to"]) / 2 for row in part]
         ages.plot(middle, [row["deviation"] for row in part], marker, ms=4, label=PLOTTED[name])

@@ -57,8 +57,8 @@ class Answers(NamedTuple):
 
     @property
     def values(self):
-        """The truth as a mapping of Quantities."""
-        return self.estimate.space.from_coordinates(self.truth)
+        """The truth as a mapping of Quantities, the visibility among them."""
+        return self.estimate.space.from_coordinates(self.truth) | {"visibility": self.visibility * u.one}
 
     def true(self, name):
         """A true parameter as plotted: see LABELS."""

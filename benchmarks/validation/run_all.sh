@@ -10,13 +10,21 @@ here=$(dirname "$0")
 if [ -n "$1" ]; then
     $PYTHON "$here/../../examples/real_hst_stamps.py" --data "$1" --out "$here/../results"
     rm "$here/../results/real_hst_stamps.png"
+    $PYTHON "$here/../m83_photometry.py" --data "$1" --out "$here/../results"
+    mv "$here/../results/m83_photometry.png" "$here/../../docs/figures"
 fi
+$PYTHON "$here/../score_network.py" "$MODEL" m83-renormalized m83-paper --out "$here/../results/reference_scores"
 for script in recovery calibration_bins morphology degeneracy classical_peer flux_errors missing_bands classes; do
     $PYTHON "$here/$script.py" --model "$MODEL" $OPTIONS
 done
 $PYTHON "$here/sensitivity.py" --model "$MODEL" $OPTIONS ${1:+--data "$1"}
 $PYTHON "$here/out_of_domain.py" --model "$MODEL"
 $PYTHON "$here/detection.py" --model "$MODEL"
+for finder in default network; do  # in a small field, for the page Survey, which shows no figure of them
+    name=$([ $finder = default ] && echo detection_small || echo detection_network)
+    $PYTHON "$here/detection.py" --model "$MODEL" --size 1024 --clusters 75 --finder $finder --name $name
+    rm "$here/../../docs/figures/$name.png"
+done
 if [ -n "$1" ]; then
     $PYTHON "$here/m83_catalogue.py" --data "$1/catalogs"
 fi
