@@ -432,7 +432,12 @@ def _calibrate(arguments):
 
 
 def _fresh_calibration(net, samples, seed, device, psf, background):
-    """Calibrate a network on mocks like those of its training, in front of other discs or of the same mosaic."""
+    """Calibrate a network on mocks like those of its training."""
+    net.calibrate(fresh_mocks(net, samples, seed, psf, background), samples, device=device)
+
+
+def fresh_mocks(net, samples, seed, psf=None, background=None):
+    """The stream of mocks like those of the training of a network, half of them clusters, in front of other discs or of the same mosaic."""
     from clustercnn.instruments import Instrument
     from clustercnn.simulation import BackgroundFields, MockStream
 
@@ -457,7 +462,7 @@ def _fresh_calibration(net, samples, seed, device, psf, background):
         if contract.get(name, ours := stream.contract[name]) != ours:
             raise ValueError(f"the network was trained on mocks of another {name}: {contract[name]}, not {ours}; name its own TOML file with "
                              "--config, or use ClusterNet.calibrate")
-    net.calibrate(stream, samples, device=device)
+    return stream
 
 
 def _info(arguments):

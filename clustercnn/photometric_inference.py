@@ -458,7 +458,6 @@ class _Mocks:
             else:
                 reach *= 2
 
-
     def _nearest(self, flux, error, seen, width):
         """
         As `like` does, of a source that agrees with no mock: offsets are in magnitudes wherever there is a flux.

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from astropy.table import Table
 
 from clustercnn.parameters import ParameterSpace
 
@@ -41,6 +42,27 @@ def test_every_script_starts(name, script, monkeypatch, capsys):
 def test_every_script_is_told_of(name):
     for file in ("README.rst", "run_all.sh"):
         assert name in (FOLDER / file).read_text()
+
+
+def test_scripts_write_tables_and_figures(script, monkeypatch, tmp_path):
+    """Of a few mocks before a few small fields; the visibility, which has no prior, is among the calibrated."""
+    common = script("common")
+    for folder in ("RESULTS", "FIGURES"):
+        monkeypatch.setattr(common, folder, tmp_path)
+    options = ["--recipe", str(FOLDER / "trial_mocks.toml"), "--samples", "300", "--library", "800", "--cache", str(tmp_path / "cache")]
+    for name, outputs in (("recovery", ("recovery.ecsv", "recovery.rst", "recovery.png")),
+                          ("calibration_bins", ("calibration.ecsv", "calibration.rst", "calibration.png")),
+                          ("degeneracy", ("degeneracy.ecsv", "degeneracy.png"))):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *options])
+        script(name).main()
+        for output in outputs:
+            assert (tmp_path / output).stat().st_size > 100
+    table = Table.read(tmp_path / "calibration.ecsv")
+    assert {"age", "A_V", "mass", "size", "visibility", "joint (TARP)"} == set(table["quantity"])
+    assert np.abs(table["deviation [σ]"]).max() < 5
+    recovered = Table.read(tmp_path / "recovery.ecsv")
+    assert "visibility" in {str(row["parameter"]).split()[0] for row in recovered}
+    assert len(list((tmp_path / "cache").glob("answers-*.fits"))) == 1  # the second script found those of the first
 
 
 def test_errors_of_scatter_and_bias(script):

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see licenses/LICENSE.rst
-"""After training: a last lesson for two heads, two temperatures, a measure of strangeness and a report, all from mocks that the training has not seen."""
+"""After training: a last lesson, two temperatures, a measure of strangeness and a report, all from mocks that the training has not seen."""
 
 import datetime
 from functools import partial
@@ -350,15 +350,9 @@ def _effective_number(positive):
 def _report(module, space, mocks, domain):
     """All that is checked, from the mocks that fitted nothing."""
     positive = mocks["positive"].numpy()
-    generator = torch.Generator().manual_seed(SEED)
-    answers = []
+    estimate, truth = answers_and_truth(module, space, mocks)
     with torch.inference_mode():
-        for features in mocks["features"][mocks["positive"]].split(BATCH // 4):  # so many draws take memory
-            answers.append(module.say(features, torch.randn(len(features), DRAWS, len(space) + 2, generator=generator)))
         p_cluster = module.cluster(mocks["features"]).sigmoid().double().numpy()
-    draws, visibility, _ = (torch.cat(part).numpy() for part in zip(*answers, strict=True))
-    estimate = ClusterEstimate(draws, space, p_cluster[positive], visibility)
-    truth = space.from_coordinates(mocks["parameters"][positive].numpy()) | {"visibility": mocks["visibility"][positive].numpy()}
     # Equal odds, as the class probability promises: of the kind that there is more of the first ones.
     n = min(positive.sum(), (~positive).sum())
     even = np.concatenate([np.flatnonzero(positive)[:n], np.flatnonzero(~positive)[:n]])
@@ -380,6 +374,18 @@ def _report(module, space, mocks, domain):
         },
         "domain": _false_alarms(domain, mocks, positive),
     }
+
+
+def answers_and_truth(module, space, mocks):
+    """What the module says of the clusters among mocks, and their true parameters and visibilities."""
+    positive, answers = mocks["positive"], []
+    generator = torch.Generator().manual_seed(SEED)
+    with torch.inference_mode():
+        for features in mocks["features"][positive].split(BATCH // 4):  # so many draws take memory
+            answers.append(module.say(features, torch.randn(len(features), DRAWS, len(space) + 2, generator=generator)))
+    draws, visibility, _ = (torch.cat(part).numpy() for part in zip(*answers, strict=True))
+    truth = space.from_coordinates(mocks["parameters"][positive].numpy()) | {"visibility": mocks["visibility"][positive].numpy()}
+    return ClusterEstimate(draws, space, visibility=visibility), truth
 
 
 def _rows(table):

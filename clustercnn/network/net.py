@@ -299,10 +299,10 @@ class ClusterNet:
         Check the trained network on mocks that it has not seen, and mend what can be mended without looking at stamps again.
 
         The last 10,000 of the mocks, at most half of them, tell how good the result is; all that comes before fits. From three quarters of
-        it the head of the posterior learns on for nine passes, which stays only if it is better for the others; of 100,000 mocks and more
-        all but the last 50,000 are for this alone, and of them only the clusters are looked at. Then come, by maximum likelihood, a
-        temperature of the posterior (of the flow: the width of the normal distribution that it starts from; of the grid: of its softmax)
-        and one of the class; those within two standard errors of 1 stay 1. They also fit what tells stamps that are like no mock; see
+        it the heads of the posterior and of the visibility learn on for nine passes, which stays, head by head, only where it is better for the
+        others; of 100,000 mocks and more all but the last 50,000 are for this alone, and of them only the clusters are looked at. Then come, by
+        maximum likelihood, a temperature of the posterior (of the flow: the width of the normal distribution that it starts from; of the grid:
+        of its softmax) and one of the class; those within two standard errors of 1 stay 1. They also fit what tells stamps that are like no mock; see
         `~clustercnn.network.Domain`. For its `~clustercnn.network.Doubt` half as many as fit are made beyond them, through PSFs of many widths, if
         the stream allows it. The others give the report, `calibration`, that `save` puts into the model file and ``clustercnn
         info`` prints. From then on `predict` takes the temperatures into account, gives a ``typicality`` and flags stamps out of the
