@@ -136,7 +136,7 @@ def tarp(estimate, truth, levels=None, rng=0):
         Posterior draws of n sources.
     truth : `~astropy.table.QTable` or mapping
         A Quantity of length n per parameter.
-    levels : array_like, optional
+    levels : float or array_like, optional
         Credibilities. Default: 0.05, 0.1 ... 0.95.
     rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
         Source of the random points.
@@ -168,7 +168,7 @@ def tarp(estimate, truth, levels=None, rng=0):
     >>> bool(np.all(np.abs(table["deviation"]) < 4))
     True
     """
-    levels = np.arange(1, 20) / 20 if levels is None else np.asarray(levels, dtype=float)
+    levels = np.arange(1, 20) / 20 if levels is None else np.atleast_1d(np.asarray(levels, dtype=float))
     if levels.ndim != 1 or not np.all((levels > 0) & (levels < 1)):
         raise ValueError(f"levels must lie between 0 and 1, not {levels}")
     rng = np.random.default_rng(rng)
@@ -207,13 +207,15 @@ def _coordinate(estimate, truth, name):
     _check_known(truth)
     if name == "visibility":
         coordinate = as_quantity(u.Quantity(truth), u.one, name).value
+        coordinate = np.where(coordinate > 0, coordinate, np.nan)
     else:
         with np.errstate(invalid="ignore", divide="ignore"):
             coordinate = np.asarray(estimate.space[name].to_coordinate(truth))
     if coordinate.shape != (len(estimate),):
         raise ValueError(f"truth must hold {len(estimate)} values per parameter, not {coordinate.shape} of {name}")
     if (lost := ~np.isfinite(coordinate)).any():
-        raise ValueError(f"truth must be positive where a parameter is logarithmic, but {name} holds {truth[np.flatnonzero(lost)[0]]}")
+        first = truth[np.flatnonzero(lost)[0]]
+        raise ValueError(f"truth must be positive where a parameter is logarithmic, or a visibility, but {name} holds {first}")
     return coordinate
 
 
@@ -259,11 +261,13 @@ def coverage(estimate, truth, levels=(0.68, 0.95)):
     true = dict(zip(estimate.space.names, _coordinates(estimate, truth).T, strict=True))
     if estimate.visibility_draws is not None and "visibility" in truth.keys():
         true["visibility"] = _coordinate(estimate, truth["visibility"], "visibility")
-    rows = []
+    rows, k = [], estimate.draws.shape[1]
     for name, coordinate in true.items():
         draws = _draws(estimate, name)
         for level in np.atleast_1d(levels):
             _check_level(level, "levels")
+            if level > (most := (k - 1) / (k + 1)) + 1e-9:
+                raise ValueError(f"levels must be at most {most:.3g}, which is as far as the intervals of {k} draws reach, not {level}")
             lower, upper = np.quantile(draws, (0.5 - level / 2, 0.5 + level / 2), axis=1, method="weibull")
             inside = float(np.mean((coordinate >= lower) & (coordinate <= upper)))
             error = np.sqrt(level * (1 - level) / len(estimate))
@@ -336,7 +340,7 @@ def reliability(p, label, bins=10):
         raise ValueError(f"p and label must be one-dimensional and alike, not of shape {p.shape} and {label.shape}")
     if not (fine := (p >= 0) & (p <= 1)).all():
         raise ValueError(f"p must lie between 0 and 1, not {p[~fine][0]}")
-    if not len(p) or bins < 1 or bins != int(bins):
+    if not len(p) or not bins >= 1 or bins % 1:
         raise ValueError(f"there must be at least one value of p and a whole number of bins, not {len(p)} and {bins}")
     cell = np.minimum((p * bins).astype(int), bins - 1)
     rows = []

@@ -124,13 +124,13 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     if observed.ndim != 3 or len(observed) != len(instrument.bands) or min(observed.shape[1:]) < 8:
         raise ValueError(f"stamp must have shape ({len(instrument.bands)}, ny, nx) for the instrument's bands, with at least 8 x 8 pixels, "
                          f"not {stamp.shape}")
-    if n < 10:
-        raise ValueError(f"n must be at least 10, not {n}")
+    if not n >= 10 or n % 1:
+        raise ValueError(f"n must be a whole number of at least 10, not {n}")
     if not isinstance(i, (int, np.integer)) or not -len(estimate) <= i < len(estimate):
         raise IndexError(f"i must be the number of one of the {len(estimate)} sources of the estimate, not {in_short(i)}")
     distance = positive_quantity(distance, u.Mpc, "distance")
-    if position is not None and np.shape(position) != (2,):
-        raise ValueError(f"position must be (x, y) of the source in the stamp, not {in_short(position)}")
+    if position is not None and (isinstance(position, u.Quantity) or np.shape(position) != (2,)):
+        raise ValueError(f"position must be pixels (x, y) of the source in the stamp, not {in_short(position)}")
     rng = np.random.default_rng(rng)
     shape = observed.shape[1:]
     x, y = ((shape[1] - 1) / 2, (shape[0] - 1) / 2) if position is None else position

@@ -78,11 +78,18 @@ class ClusterEstimate:
             raise ValueError(f"draws must have shape (n, k, {len(space)}), not {draws.shape}")
         if (lost := ~np.isfinite(draws).all(axis=(1, 2))).any():
             raise ValueError(f"draws must be finite, but those of source {np.flatnonzero(lost)[0]} are not: leave it out")
+        unit = space.to_unit(draws)
+        if (beyond := (unit < -1) | (unit > 2)).any():
+            i, _, j = np.argwhere(beyond)[0]
+            raise ValueError(f"draws must be coordinates of the space, such as log10 of the age, but of source {i} {space.names[j]} is "
+                             f"{draws[i, :, j][beyond[i, :, j]][0]:g}, more than a range beyond {space.bounds[j][0]:.4g} to {space.bounds[j][1]:.4g}")
         n, k = draws.shape[:2]
         self.draws = draws
         self.space = space
         self.p_cluster = _array(p_cluster, (n,), float, "p_cluster", most=1)
         self.visibility_draws = _array(visibility, (n, k), np.float32, "visibility")
+        if self.visibility_draws is not None and np.isinf(self.visibility_draws).any():
+            raise ValueError("visibility must be finite, or NaN where unknown, not inf")
         self.flags = _array(np.zeros(n, dtype=int) if flags is None else flags, (n,), int, "flags")
         self.typicality = _array(typicality, (n,), float, "typicality", most=1)
         size = np.full(n, k) if effective_sample_size is None else effective_sample_size
@@ -454,13 +461,15 @@ class ClusterEstimate:
         """
         The same posteriors under another prior of the parameters, by resampling the draws.
 
+        Several priors are best multiplied and applied at once: of draws that were resampled before, copies count as independent ones.
         `p_cluster` stays: what it says of clusters against non-clusters is averaged over the flat prior.
 
         Parameters
         ----------
         prior : callable or `~clustercnn.parameters.ParameterSpace`
             ``prior(values)`` gets a mapping from name to Quantity of shape (n, k) and returns the new prior's density
-            relative to the flat one of `space` (flat in each coordinate), up to a factor, shape (n, k). A space with the same
+            relative to the flat one of `space` (flat in each coordinate: for dN/dM ~ M^-2 and a logarithmic mass it is M^-1), up to a factor,
+            shape (n, k). A space with the same
             scales stands for the flat prior in its box, of which nothing beyond that of `space` is known.
         rng : None, int, `~numpy.random.SeedSequence` or `~numpy.random.Generator`
             Source of randomness.
@@ -494,7 +503,7 @@ class ClusterEstimate:
                 raise ValueError(f"prior must have the parameters and scales of {self.space}, not {prior}")
             weights = prior.contains(values).astype(float)
         elif callable(prior):
-            density = np.asarray(prior(values), dtype=float)
+            density = _plain(prior(values), "densities of prior").astype(float)
             try:
                 weights = np.broadcast_to(density, self.draws.shape[:2])
             except ValueError:

@@ -275,7 +275,8 @@ class Instrument:
         bands = known if bands is None else (bands,) if isinstance(bands, str) else tuple(bands)
         foreign = [str(band) for band in bands if band not in known and f"{camera}_{band}" not in photometry.RENAMED]
         if foreign:
-            raise ValueError(f"{name} has the bands {', '.join(known)}, not {', '.join(foreign)}")
+            raise ValueError(f"{name} has the bands {', '.join(known)}, not {', '.join(foreign)}: for bands of several cameras on one grid take "
+                             "Instrument(name, bands, pixel_scale=..., exposure=...) or Instrument.from_header(images)")
         if "exposure" not in preset and "exposure" not in changes:
             raise ValueError(
                 f"the preset {name} has no exposure time: give exposure=, such as exposure=1000 * u.s for all bands or "
@@ -407,7 +408,8 @@ def per_band(value, bands, name):
         return dict.fromkeys(bands, value)
     missing, foreign = [band for band in bands if band not in value], [band for band in value if band not in bands]
     if missing or foreign:
-        raise ValueError(f"{name} must name each band once: without a value {missing}, not among the bands {foreign}")
+        wrong = [f"it lacks {missing}"] * bool(missing) + [f"{foreign} are not among them"] * bool(foreign)
+        raise ValueError(f"{name} must have a value for each of the bands {list(bands)}: {' and '.join(wrong)}")
     return value
 
 

@@ -30,6 +30,7 @@ EDGE = 1e-4  # of the range of a parameter
 RIDGE = 1e-3
 FEW = 10  # mocks that agree with a source
 UNLIKELY = 1e-3  # that a mock which agrees lies so far off
+WELL_SEEN = 5.0  # errors
 GREATEST_ERROR = 5.0  # magnitudes; greater ones are codes, too
 FAINTEST, BRIGHTEST = 40.0, -30.0  # magnitudes beyond are codes for "no data"
 
@@ -409,8 +410,7 @@ class _Mocks:
         measured = tqdm(measured, total=n, unit="source", desc="comparing", disable=not self.progress)
         normal, numbers, flags = np.empty((n, draws, len(self.space))), np.empty(n), np.zeros(n, dtype=int)
         for i, (flux, error) in enumerate(measured):
-            rows, weights, numbers[i], offsets = self.like(flux, error, width)
-            agree = np.sum((offsets**2).sum(axis=1) <= chdtri(max(offsets.shape[1], 1), UNLIKELY))
+            rows, weights, numbers[i], offsets, agree = self.like(flux, error, width)
             chosen = rng.choice(len(rows), draws, p=weights)
             normal[i] = self.normal[rows[chosen]]
             if self.noisy and agree >= FEW:
@@ -424,7 +424,7 @@ class _Mocks:
 
     def like(self, flux, error, width):
         """
-        Indices of the mocks like a source, their weights, the effective number of these, and the mocks' offsets from it (n, m).
+        Indices of the mocks like a source, their weights, the effective number of these, the mocks' offsets from it (n, m), and how many agree.
 
         Fluxes are compared as arsinh(width flux / error) / width, along which the error, together with a scatter of the fraction
         ``width`` of the flux, is 1 everywhere; NaN is not compared. Where no mock agrees with the source, see `_nearest`.
@@ -432,7 +432,7 @@ class _Mocks:
         seen = np.flatnonzero(np.isfinite(flux))
         if not len(seen):
             n = len(self.fluxes)
-            return np.arange(n), np.full(n, 1 / n), float(n), np.empty((n, 0))
+            return np.arange(n), np.full(n, 1 / n), float(n), np.empty((n, 0)), n
         flux, error = flux[seen], error[seen]
         softening = np.maximum.reduce([error, 1e-9 * np.abs(flux), self._least[seen]]) / width
         place = np.arcsinh(flux / softening) / width
@@ -452,24 +452,25 @@ class _Mocks:
                 weights, number, widening = _weights(distance, self.effective)
                 needed = np.sqrt(distance.min() + REACH**2 * widening)
                 if reach >= needed or everything:
-                    beyond = distance.min() > chdtri(len(seen), UNLIKELY)
-                    return self._nearest(flux, error, seen, width) if beyond else (rows, weights, number, offsets)
+                    agree = np.sum(distance <= chdtri(len(seen), UNLIKELY))
+                    return (rows, weights, number, offsets, agree) if agree else self._nearest(flux, error, seen, width)
                 reach = min(needed, 2 * reach)
             else:
                 reach *= 2
 
     def _nearest(self, flux, error, seen, width):
         """
-        As `like` does, of a source that agrees with no mock: offsets are in magnitudes wherever there is a flux.
+        As `like` does, of a source that agrees with no mock: mocks that are fainter in a band where it is well seen are so in magnitudes.
 
         Errors that grow with the flux would leave all mocks equally far from one that is much brighter than they are.
         """
         near, least = self.fluxes[:, seen], self._least[seen]
+        offsets = (near - flux) / np.maximum(np.hypot(error, width * flux), least)
         with np.errstate(divide="ignore", invalid="ignore"):
             in_magnitudes = np.log(np.maximum(near, least) / flux) / np.hypot(width, error / flux)
-            offsets = np.where(flux > error, in_magnitudes, (near - flux) / np.maximum(error, least))
+        offsets = np.where((flux > WELL_SEEN * error) & (near < flux), in_magnitudes, offsets)
         weights, number, _ = _weights((offsets**2).sum(axis=1), self.effective)
-        return np.arange(len(near)), weights, number, offsets
+        return np.arange(len(near)), weights, number, offsets, 0
 
 
 def _slopes(values, offsets, weights):

@@ -332,6 +332,8 @@ def _density(samples, bounds):
 def _parameter(estimate, i, name):
     """Coordinates of the draws of source ``i``, its parameter, and cell edges in its unit."""
     space = estimate.space
+    if name not in space.names:
+        raise ValueError(f"names must be among {space.names}, not {name!r}")
     parameter = space[name]
     samples = np.asarray(estimate.draws[i, :, space.names.index(name)], dtype=float)
     edges = parameter.from_coordinate(np.linspace(*parameter.bounds, _CELLS + 1)).value

@@ -9,11 +9,30 @@ from astropy.utils.masked import Masked
 
 from .parameters import as_quantity
 
-__all__ = ["check_ids", "pixel_positions"]
+__all__ = ["check_ids", "check_on_image", "pixel_positions"]
 
 # of photutils: its finders and catalogues, the same before version 3, its PSF photometry, apertures, peaks and first guesses
 _CENTROIDS = tuple((f"x{name}", f"y{name}") for name in ("_centroid", "centroid", "_fit", "_center", "_peak", "_init"))
 _APART = 1.0  # pixels by which pixel and sky position of a row may differ
+
+
+def check_on_image(xy, shape):
+    """
+    Raise a ValueError where positions lie off an image.
+
+    Parameters
+    ----------
+    xy : `~numpy.ndarray`
+        Pixel coordinates, shape (n, 2).
+    shape : tuple of int
+        ``(ny, nx)`` of the image.
+    """
+    ny, nx = shape
+    outside = ~((xy >= -0.5) & (xy < [nx - 0.5, ny - 0.5])).all(axis=1)
+    if outside.any():
+        first = np.flatnonzero(outside)[0]
+        raise ValueError(f"positions must lie on the image of {nx} x {ny} pixels; {outside.sum()} do not, such as number "
+                         f"{first} at {tuple(np.round(xy[first], 1).tolist())}")
 
 
 def pixel_positions(positions, wcs=None):

@@ -10,6 +10,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from .headers import DEPTH, contradictions
 from .instruments import Instrument, check_instrument, same_pixel_scale
 from .parameters import as_quantity
+from .positions import check_on_image
 from .psf import PSF, check_psf_scale
 from .psf_powers import NODES, OWN_POWER, psf_powers
 
@@ -98,6 +99,7 @@ def read_stamps(
         there = [band in images.bands for band in bands]
         known = images.pixel_scale
         xy = images.pixel_positions(positions)
+        check_on_image(xy, images.shape)
         n = len(xy)
 
         def cut(start, stop):
@@ -119,6 +121,9 @@ def read_stamps(
             )
         n, there, known = len(images), [True] * len(bands), None
         own = images.unit if unit is None else u.Unit(unit)
+        if images.unit.is_equivalent(u.electron) and own.is_equivalent(u.electron / u.s):
+            raise u.UnitsError(f"images must have a unit that converts to '{own}', not '{images.unit}': divide stamps by their exposures (a "
+                               "MultiBandImage is converted with instrument=)")
         as_quantity(images[:0], own, "images")
         if hasattr(images, "filled"):  # astropy's Masked
             images = images.filled(np.nan)

@@ -2,7 +2,9 @@
 """Temperatures are found and mend, the report says what it measured, and all of it goes into the model file and comes back."""
 
 import copy
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -334,3 +336,36 @@ def test_errors(net):
         ClusterNet(bands=("F438W", "F814W"), shape=(24, 24)).calibrate(STREAM)
     with pytest.raises(ValueError, match="at least 10 clusters and 10 other stamps"):
         ClusterNet(shape=(24, 24)).calibrate(FakeStream(only_clusters=True), 64, progress=False, device="cpu")
+
+
+def test_the_tool_that_teaches_visibilities(net, tmp_path, monkeypatch):
+    """Nothing but the visibilities changes, and the report has their intervals; what it cannot teach it says before it starts."""
+    path = Path(__file__).resolve().parents[1] / "tools" / "teach_visibility.py"
+    if not path.exists():
+        pytest.skip("the tools are not here")
+    spec = importlib.util.spec_from_file_location("teach_visibility", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    for name, value in (("TEST", 300), ("CHECK", 300), ("fresh_mocks", lambda net, samples, seed: FakeStream(seed=seed))):
+        monkeypatch.setattr(tool, name, value)
+
+    def teach(model, samples):
+        words = ["--model", str(model), "--samples", str(samples), "--seed", "6", "--out", str(tmp_path / "taught.safetensors")]
+        monkeypatch.setattr("sys.argv", ["teach_visibility.py", *words])
+        tool.main()
+
+    net = copy.deepcopy(net)
+    with torch.no_grad():
+        net.module.visibility.out.bias += 0.5
+    net.save(tmp_path / "off.safetensors")
+    teach(tmp_path / "off.safetensors", 2000)
+    before, after = (ClusterNet.load(tmp_path / f"{name}.safetensors") for name in ("off", "taught"))
+    changed = {name for name, tensor in after.module.state_dict().items() if not torch.equal(tensor, before.module.state_dict()[name])}
+    assert changed and all(name.startswith("visibility") for name in changed)
+    assert after.calibration["visibility_lesson"]["stays"] and "on other mocks (seed 6" in calibration_text(after.calibration)
+    rows = {name: [row for row in each.calibration["coverage"] if row["parameter"] != "visibility"] for name, each in (("b", before), ("a", after))}
+    assert rows["a"] == rows["b"] and len(after.calibration["coverage"]) == len(rows["a"]) + 2
+    small().save(tmp_path / "young.safetensors")
+    for model, samples in (("young", 2000), ("off", 900)):
+        with pytest.raises(SystemExit):
+            teach(tmp_path / f"{model}.safetensors", samples)

@@ -73,9 +73,21 @@ def test_visibility_is_looked_at_where_both_know_it(stretch):
     assert table[:8]["coverage"].tolist() == coverage(estimate, truth)["coverage"].tolist()
     with pytest.raises(ValueError, match="'visibility' where the estimate knows it, not 'visibility'"):
         pit(estimate, true, "visibility")
+    with pytest.raises(ValueError, match="truth must be positive where .* a visibility, but visibility holds -1.0"):
+        coverage(known, truth | {"visibility": np.where(true > 50, -1.0, true)})
     draws[4] = np.nan
     with pytest.raises(ValueError, match="leave out those without an answer"):
         coverage(ClusterEstimate(estimate.draws, SPACE, visibility=draws), truth | {"visibility": true})
+
+
+@pytest.mark.parametrize("k", [5, 20, 38])
+def test_few_draws_reach_so_far(k):
+    """Beyond their outermost draws intervals would be clipped, and hold less than they should."""
+    estimate, truth = posterior(n=500, k=k)
+    most = (k - 1) / (k + 1)
+    with pytest.raises(ValueError, match=f"levels must be at most {most:.3g}, which is as far as the intervals of {k} draws reach, not 0.95"):
+        coverage(estimate, truth, [most, 0.95])
+    assert np.abs(coverage(estimate, truth, most)["deviation"]).max() < 4
 
 
 def test_a_truth_that_has_no_logarithm_is_no_miss():
@@ -181,6 +193,7 @@ def test_tarp_sees_width_and_bias():
     shifted = ClusterEstimate(estimate.draws + np.float32(0.5 * estimate.draws.std(axis=1, keepdims=True)), estimate.space)
     assert np.abs(tarp(shifted, truth)["deviation"]).max() > 4
     np.testing.assert_allclose(tarp(estimate, truth, levels=[0.3, 0.6])["level"], [0.3, 0.6])
+    assert len(tarp(estimate, truth, levels=0.5)) == 1
     with pytest.raises(ValueError, match="levels must lie between 0 and 1"):
         tarp(estimate, truth, levels=[0.5, 1.0])
     with pytest.raises(ValueError, match="truth must hold"):

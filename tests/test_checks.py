@@ -161,13 +161,14 @@ def test_errors(batch):
         posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, psf={})
     with pytest.raises(ValueError, match="distance must be one positive number"):
         posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=[4.5] * u.Mpc)
-    with pytest.raises(ValueError, match=r"position must be \(x, y\) of the source in the stamp, not 3"):
+    with pytest.raises(ValueError, match=r"position must be pixels \(x, y\) of the source in the stamp, not 3"):
         posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, position=3)
     for i in (1, [0], 0.5):
         with pytest.raises(IndexError, match="i must be the number of one of the 1 sources of the estimate"):
             posterior_predictive(estimate, i, pixels * UNIT, M83, distance=DISTANCE)
-    with pytest.raises(ValueError, match="n must be at least 10, not 1"):
-        posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, n=1)
+    for n in (1, 20.5, np.nan):
+        with pytest.raises(ValueError, match=f"n must be a whole number of at least 10, not {n}"):
+            posterior_predictive(estimate, 0, pixels * UNIT, M83, distance=DISTANCE, n=n)
 
 
 def test_the_name_of_an_instrument_is_none():

@@ -192,8 +192,8 @@ def test_dust_of_the_file(field, tmp_path):
     (["info", "mine.safetensors"], "there is no model file mine.safetensors"),
     (["init", "run.toml", "--distance", "-3"], "--distance must be one positive number"),
     (["info", "m31"], "name must be one of"),
-    (["train", "--config", "any.toml", "--device", "tpu"], "device must be 'auto', 'cpu', or one that torch can use here such as 'cuda', not 'tpu'"),
-    (["calibrate", "--device", "cuda:99"], "such as 'cuda', not 'cuda:99'"),
+    (["train", "--config", "any.toml", "--device", "tpu"], "device must be 'auto', 'cpu', or one that torch can use here, not 'tpu'"),
+    (["calibrate", "--device", "cuda:99"], "or one that torch can use here, not 'cuda:99'"),
 ])
 def test_errors_are_one_line(words, message, capsys, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

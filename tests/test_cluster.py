@@ -205,6 +205,7 @@ def test_clusters_follow_the_generator():
     ({"binary_fraction": -0.1}, ValueError, "binary_fraction must lie in 0 to 1"),
     ({"mass_ratio": 2}, ValueError, "mass_ratio must lie in 0 to 1"),
     ({"age": 1 * u.Myr}, ValueError, "age is 1 Myr .*the isochrones reach from 3.98107 Myr .* to 12589.3 Myr"),
+    ({"age": 3.7 * u.Myr}, ValueError, "age is 3.7 Myr .*the isochrones reach from 3.98107 Myr"),
     ({"age": 14 * u.Gyr}, ValueError, "age is 14000 Myr .*the isochrones reach from 3.98107 Myr .* to 12589.3 Myr"),
     ({"metallicity": -2.0}, ValueError, "metallicity is -2 dex, but the isochrones reach"),
     ({"imf": "scalo"}, ValueError, "imf is 'scalo', but must be one of"),
@@ -480,3 +481,10 @@ def test_masses_positions_and_dust_have_streams_of_their_own():
     np.testing.assert_array_equal(plain.stars["initial_mass"], spread.stars["initial_mass"])
     np.testing.assert_array_equal(plain.stars["x"], spread.stars["x"])
     np.testing.assert_array_equal(spread.stars["a_v"], spread_king.stars["a_v"])
+
+
+def test_ages_half_a_step_beyond_the_isochrones():
+    """Posteriors reach so far; the last isochrone stands in, and the cluster says so."""
+    for age, end in ((3.78 * u.Myr, 10**6.6), (13.2 * u.Gyr, 10**10.1)):
+        cluster = SyntheticCluster(1e3 * u.Msun, age, 0.1 * u.arcsec, distance=4.5 * u.Mpc, rng=1)
+        assert cluster.age.to_value(u.yr) == pytest.approx(end)

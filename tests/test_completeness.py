@@ -315,6 +315,11 @@ def test_another_psf_is_another_test(tmp_path):
         run(2)
 
 
+def test_recovered_fraction_of_other_tables():
+    with pytest.raises(ValueError, match=r"truth must be a table of artificial_cluster_test with a column 'mass', but lacks \['recovered'\]"):
+        recovered_fraction(QTable({"mass": [1, 2] * u.Msun}), "mass", [0, 3] * u.Msun)
+
+
 def test_recovered_fraction_along_columns_without_units():
     truth = QTable({"x_centroid": [5.0, 15.0, 16.0], "recovered": [True, False, True]})
     for edges in ([0, 10, 20], [0, 10, 20] * u.pix):

@@ -233,6 +233,8 @@ def test_ecsv_and_other_files(full, tmp_path):
         ({"draws": np.zeros((2, 3))}, "draws must have shape"),
         ({"draws": np.zeros((2, 3, 5))}, "draws must have shape"),
         ({"draws": np.full((2, 3, 4), np.nan)}, "draws must be finite, but those of source 0 are not: leave it out"),
+        ({"draws": np.full((2, 3, 4), 90.0)}, "draws must be coordinates of the space, .* but of source 0 age is 90, more than a range beyond 0.575"),
+        ({"visibility": np.full((2, 3), np.inf)}, "visibility must be finite, or NaN where unknown"),
         ({"p_cluster": [0.5]}, "p_cluster must have shape"),
         ({"p_cluster": [0.5, 2]}, "p_cluster must lie between 0 and 1, not 2"),
         ({"p_cluster": [0.5, np.nan]}, "p_cluster must be finite, not nan"),
@@ -248,7 +250,7 @@ def test_ecsv_and_other_files(full, tmp_path):
 )
 def test_bad_construction(arguments, match):
     with pytest.raises(ValueError, match=match):
-        ClusterEstimate(**{"draws": np.zeros((2, 3, 4)), "space": SPACE} | arguments)
+        ClusterEstimate(**{"draws": SPACE.from_unit(np.full((2, 3, 4), 0.5)), "space": SPACE} | arguments)
 
 
 def test_arrays_of_other_kinds(full):
@@ -281,6 +283,11 @@ def test_bad_questions(full):
         full.sample(-1)
     with pytest.raises(ValueError, match="not 'visibility': this estimate has none"):
         gaussian().interval("visibility")
+
+
+def test_masked_densities_of_a_prior_are_refused(full):
+    with pytest.raises(ValueError, match="densities of prior must not be masked"):
+        full.reweight(lambda values: np.ma.array(np.ones(full.draws.shape[:2]), mask=True))
 
 
 def test_needs_no_torch():

@@ -196,6 +196,9 @@ def test_a_stream_takes_the_bands_of_its_instrument_alone():
         MockStream(ParameterSpace.paper(), M83, background=MosaicBackground(turned), **keywords)
     stream = MockStream(ParameterSpace.paper(), M83, background=MosaicBackground(turned, instrument=M83), **keywords)
     np.testing.assert_allclose(stream.batch(0, 1)["pixels"].mean((2, 3))[0], [1.0, 2.0, 3.0], rtol=1e-6)
+    fainter = Instrument.from_name(M83.name, zero_points=dict.fromkeys(M83.bands, 20 * u.mag))
+    with pytest.raises(ValueError, match="background is of the mosaic through .* zero points must be the same"):
+        MockStream(ParameterSpace.paper(), fainter, background=MosaicBackground(turned, instrument=M83), distance=4.5 * u.Mpc, **keywords)
     coarse = MultiBandImage({band: CCDData(np.ones((80, 80)), unit=RATE, wcs=make_wcs(0.08)) for band in M83.bands})
     with pytest.raises(ValueError, match="images have 0.08"):
         MockStream(ParameterSpace.paper(), M83, background=MosaicBackground(coarse), **keywords)

@@ -235,8 +235,13 @@ def test_images_and_order_of_bands(net):
         net.predict(images)
     with pytest.raises(ValueError, match='nan="mask"'):
         net.predict(images, [[8.0, 8.0]])
-    at_edge = net.predict(images, [[8.0, 8.0], [2.0, 2.0], [5000.0, 3.0]], nan="mask")
-    assert at_edge.flags.tolist() == [FLAGS["masked pixels"], NO_ANSWER, NO_BAND]
+    at_edge = net.predict(images, [[8.0, 8.0], [2.0, 2.0]], nan="mask")
+    assert at_edge.flags.tolist() == [FLAGS["masked pixels"], NO_ANSWER]
+    for nan in ("raise", "mask"):
+        with pytest.raises(ValueError, match=r"positions must lie on the image of 80 x 60 pixels; 1 do not, such as number 1 at \(-5.0, 20.0\)"):
+            net.predict(images, [[8.0, 8.0], [-5.0, 20.0]], nan=nan)
+    with pytest.raises(u.UnitsError, match="not 'electron': divide stamps by their exposures"):
+        net.predict(stamps.value * u.electron)
 
 
 def test_bands_that_the_network_does_not_need(net):

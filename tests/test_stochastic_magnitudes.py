@@ -100,7 +100,7 @@ def test_search_finds_what_comparing_all_finds(peer):
         flux = mocks.fluxes[row] * (1 + 0.1 * rng.standard_normal(3))
         for error in (0.001 * flux, 0.2 * flux):
             width = 0.046
-            rows, weights, number, _ = mocks.like(flux, error, width)
+            rows, weights, number, *_ = mocks.like(flux, error, width)
             softening = error / width
             distance = (((np.arcsinh(mocks.fluxes / softening) - np.arcsinh(flux / softening)) / width) ** 2).sum(axis=1)
             expected = _weights(distance, 50)[0]
@@ -206,6 +206,14 @@ def test_beyond_the_library_the_nearest_in_magnitude_stand_in(peer):
     mass = estimate.mass.to_value(u.Msun)
     assert mass[0] < 3e5 and (mass[1:5] > 5e5).all() and (mass[5:] < 200).all()
     assert (estimate.flags[1:] == FLAGS["few mocks"]).all() and (estimate.effective_sample_size < 100).all()
+
+
+@pytest.mark.parametrize("noise", [1.5, 2.0, 3.0, 5.5])
+def test_no_error_makes_them_agree(peer, noise):
+    """Colours that no cluster has, one of them uncertain; on no scale do mocks agree that did not in their errors."""
+    table = QTable({"F336W": [16.04] * u.mag, "F438W": [18.98] * u.mag, "F814W": [15.89] * u.mag,
+                    "F336W_err": [0.022] * u.mag, "F438W_err": [1 / PER_MAGNITUDE / noise] * u.mag, "F814W_err": [0.022] * u.mag})
+    assert peer.predict(table).flags == FLAGS["few mocks"]
 
 
 def test_a_flux_of_zero_may_have_an_error_of_zero(peer):

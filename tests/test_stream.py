@@ -420,7 +420,7 @@ def test_noise_must_come_from_somewhere():
     silent = Instrument("silent", M83.bands, pixel_scale=M83.pixel_scale, exposure=1000 * u.s,
                         sky={band: rate * u.electron / u.s for band, rate in sky.items()})
     with pytest.warns(AstropyUserWarning, match="^silent has neither sky nor read noise in F438W, F814W"):
-        make_stream(instrument=silent)
+        make_stream(instrument=silent, distance=4.5 * u.Mpc)
 
 
 def test_discs_must_be_of_the_same_galaxy():
@@ -444,10 +444,10 @@ def test_dust_of_the_far_infrared():
     red = Instrument.from_name("JWST/NIRCam/LW", bands=("F277W", "F444W"), exposure=1000 * u.s, read_noise=10 * u.electron)
     psf = {band: as_psf(Gaussian2D(x_stddev=1, y_stddev=1), radius=8) for band in red.bands}
     with pytest.raises(ValueError, match="NIRCAM_F444W lies outside F99.*extinction_law='G23'"):
-        make_stream(instrument=red, psf=psf, background=None)
+        make_stream(instrument=red, psf=psf, background=None, distance=4.5 * u.Mpc)
     disc = GalaxyDisc(red, 22 * u.mag / u.arcsec**2, a_v=0.5 * u.mag, distance=4.5 * u.Mpc, psf=psf, extinction_law="G23")
     background = BackgroundFields([disc.rates((40, 50), np.random.default_rng(1))])
-    stream = make_stream(instrument=red, psf=psf, background=background, extinction_law="G23")
+    stream = make_stream(instrument=red, psf=psf, background=background, extinction_law="G23", distance=4.5 * u.Mpc)
     assert stream.contract["population"]["extinction_law"] == "G23" and "extinction_law" not in make_stream().contract["population"]
     np.testing.assert_allclose(stream._clusters.extinction, band_extinction(red.passbands, law="G23"))
     assert torch.isfinite(stream.batch(0, 4)["pixels"]).all()
@@ -507,3 +507,11 @@ def test_a_stream_knows_its_parameters():
     for shape in (64, (64,), (0, 64), (64.7, 64)):
         with pytest.raises(ValueError, match="shape must be two whole numbers of pixels"):
             make_stream(shape=shape)
+
+
+def test_other_instruments_need_a_distance():
+    other = Instrument("other", M83.bands, pixel_scale=M83.pixel_scale, exposure=1 * u.ks, read_noise=3 * u.electron)
+    with pytest.raises(TypeError, match="distance must be given, such as distance=20 .*: only the instrument HST/WFC3/UVIS/M83 brings one"):
+        make_stream(instrument=other)
+    assert make_stream(instrument=other, distance=20 * u.Mpc).distance == 20 * u.Mpc
+    assert make_stream().distance == 4.5 * u.Mpc

@@ -30,7 +30,11 @@ def main():
     parser.add_argument("--seed", type=int, default=12, help="of the mocks")
     parser.add_argument("--out", type=Path, required=True, help="model file")
     args = parser.parse_args()
+    if args.samples < 2 * (TEST + CHECK):
+        parser.error(f"--samples must be at least {2 * (TEST + CHECK)}, not {args.samples}")
     net = read_network(args.model)
+    if not net.calibration:
+        parser.error(f"--model must be a calibrated network; clustercnn calibrate teaches the visibilities of {args.model} as well")
     module, stream = net.module.eval(), fresh_mocks(net, args.samples, args.seed)
     parts, start = [], FIRST
     for samples in (args.samples - TEST - CHECK, TEST, CHECK):
@@ -45,7 +49,7 @@ def main():
     for key, these in (("coverage", own), ("coverage_other_psf", ~own)):
         if these.any():
             held = _rows(coverage(estimate[these], {name: values[these] for name, values in truth.items()}))
-            report[key] = [row for row in report[key] if row["parameter"] != "visibility"] + [
+            report[key] = [row for row in report.get(key, []) if row["parameter"] != "visibility"] + [
                 row for row in held if row["parameter"] == "visibility"
             ]
     net.save(args.out)

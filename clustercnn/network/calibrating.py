@@ -450,6 +450,8 @@ def calibration_text(report):
         if name in report:  # older networks had none of the visibility
             lesson = report[name]
             end = f"gain {lesson['gain']:.4f}" if lesson["stays"] else "no gain, undone"
+            if "checked" in lesson:  # of tools/teach_visibility.py
+                end += f", on other mocks (seed {lesson['seed']}, {lesson['date']}), of which {lesson['checked']:,} clusters give its intervals"
             lines.append(f"last lesson of the {title}: {lesson['clusters']:,} clusters, {end}")
     for key, title in (("coverage", ""), ("coverage_other_psf", ", through other PSFs")):
         if key not in report:

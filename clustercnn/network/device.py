@@ -37,7 +37,7 @@ def as_device(name):
         torch.zeros(1, device=device).cpu()
     except (AssertionError, RuntimeError, TypeError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"device must be 'auto', 'cpu', or one that torch can use here such as 'cuda', not {name!r} ({reason})") from None
+        raise ValueError(f"device must be 'auto', 'cpu', or one that torch can use here, not {name!r} ({reason})") from None
     return device
 
 

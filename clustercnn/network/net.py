@@ -6,6 +6,7 @@ import datetime
 import platform
 import warnings
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -372,6 +373,8 @@ class ClusterNet:
         ValueError
             If the file is damaged, foreign, newer than this package, or does not hold the weights that its header promises.
         """
+        if not Path(path).exists():
+            raise FileNotFoundError(f"there is no file {path}; ClusterNet.from_pretrained has the networks of the package")
         tensors, header = read_file(path)
         try:
             # Networks of before there were conditions have none.

@@ -22,6 +22,7 @@ from clustercnn.stellar.spectra import FLAM, SpectralLibrary, luminosity_density
 
 __all__ = ["SyntheticCluster"]
 
+HALF_STEP = 10**0.026  # ratio of ages, half a step of the shipped isochrones and a bit
 _LARGEST_KEPT = 256**2  # pixels of the renderers that are kept
 _BANDS = ("F275W", "F336W", "F438W", "F555W", "F814W")
 
@@ -35,7 +36,7 @@ class SyntheticCluster:
     mass : `~astropy.units.Quantity`
         Initial mass of all stars that were born; met to within one star.
     age : `~astropy.units.Quantity`
-        Age (linear time).
+        Age (linear time). The spaces of networks reach half a step beyond the isochrones: there it becomes that of the last one.
     half_light_radius : `~astropy.units.Quantity`
         Of the profile, not of the drawn stars: an angle, or a length; ``sqrt(a b)`` of an ellipse.
     a_v : `~astropy.units.Quantity`
@@ -122,7 +123,8 @@ class SyntheticCluster:
         rng=None,
     ):
         requested = positive_quantity(mass, u.Msun, "mass")
-        self.age = positive_quantity(age, u.Myr, "age")
+        self._grid = IsochroneGrid.default() if isochrones is None else isochrones
+        self.age = self._nearest(positive_quantity(age, u.Myr, "age"))
         self.distance = positive_quantity(distance, u.Mpc, "distance")
         self.half_light_radius = _as_angle(half_light_radius, self.distance)
         self.a_v = _not_negative(a_v, "a_v")
@@ -142,7 +144,6 @@ class SyntheticCluster:
             )
         self.metallicity = float(metallicity)
         self.bands = (bands,) if isinstance(bands, str) else tuple(bands)
-        self._grid = IsochroneGrid.default() if isochrones is None else isochrones
         shape = get_profile(profile, gamma=gamma) if profile == "eff" else get_profile(profile)
 
         masses_rng, positions_rng, dust_rng = np.random.default_rng(rng).spawn(3)
@@ -172,6 +173,11 @@ class SyntheticCluster:
         if unseen.any() and luminosity.any():
             warn_of_missing_masses(imf, knots.initial_mass[0], 10 ** knots.log_luminosity[0], luminosity.sum() / len(born))
         self._magnitudes = {}
+
+    def _nearest(self, age):
+        """An age that is no more than half a step beyond the isochrones becomes that of the last one; others stay, to be refused there."""
+        ends = 10 ** self._grid.log_ages[[0, -1]] * u.yr
+        return np.clip(age, *ends) if ends[0] / HALF_STEP < age < ends[1] * HALF_STEP else age
 
     @property
     def _log_age(self):

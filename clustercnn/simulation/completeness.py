@@ -187,6 +187,8 @@ def recovered_fraction(truth, name, edges):
     edges = u.Quantity(edges)
     if edges.ndim != 1 or len(edges) < 2 or np.any(np.diff(edges) <= 0):
         raise ValueError(f"edges must be two or more ascending numbers, not {edges}")
+    if missing := [column for column in ("recovered", name) if column not in truth.colnames]:
+        raise ValueError(f"truth must be a table of artificial_cluster_test with a column {name!r}, but lacks {missing}")
     recovered, mask = np.asarray(truth["recovered"], dtype=bool), getattr(truth[name], "mask", False)
     values = np.where(mask, np.nan, np.asarray(truth[name].value, dtype=float))
     number, found = (np.histogram(values[chosen], edges.value)[0] for chosen in (np.isfinite(values), recovered))

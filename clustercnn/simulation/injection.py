@@ -19,7 +19,7 @@ from clustercnn import __version__
 from clustercnn.files import whole_file
 from clustercnn.images import MultiBandImage
 from clustercnn.instruments import check_instrument
-from clustercnn.parameters import ParameterSpace, as_quantity, positive_quantity
+from clustercnn.parameters import ParameterSpace, positive_quantity
 from clustercnn.positions import check_ids
 from clustercnn.simulation.cluster import SyntheticCluster
 from clustercnn.simulation.completeness import artificial_cluster_test
@@ -28,13 +28,11 @@ from clustercnn.simulation.render import band_psfs
 from clustercnn.simulation.scenes import PARAMETERS
 from clustercnn.stamps import warn_of_headers
 from clustercnn.stellar.extinction import get_law
-from clustercnn.stellar.isochrones import IsochroneGrid
 
 __all__ = ["ClusterInjector", "InjectionResult"]
 
 RATE = u.electron / u.s
 POWERS = {StdDevUncertainty: 1, VarianceUncertainty: 2, InverseVariance: -2}  # of the pixels' unit
-HALF_STEP = 10**0.026  # ratio of ages, half a step of the shipped isochrones and a bit
 COMPRESSED = ".gz", ".bz2", ".xz", ".zip", ".Z", ".lzma"  # suffixes that make astropy write what cannot be mapped
 FURTHER_COLUMNS = (
     "distance", "metallicity", "imf", "profile", "gamma", "ellipticity", "position_angle", "extinction_law", "r_v", "extinction",
@@ -232,14 +230,9 @@ class ClusterInjector:
 
     def _draw(self, row, distance, rng):
         """The cluster of a row of a table."""
-        age = as_quantity(row["age"], u.yr, "age")
-        # Spaces reach half a step beyond the ages of the shipped grid, where the isochrone at its end is the nearest; others are refused.
-        youngest, oldest = 10 ** IsochroneGrid.default().log_ages[[0, -1]] * u.yr
-        if youngest / HALF_STEP < age < oldest * HALF_STEP:
-            age = np.clip(age, youngest, oldest)
         further = {"distance": distance, "extinction_law": self.extinction_law}
         further |= {name: _plain_number(row[name]) for name in FURTHER_COLUMNS if name in row.colnames}
-        return SyntheticCluster(row["mass"], age, row["half_light_radius"], row["a_v"], rng=rng, **further)
+        return SyntheticCluster(row["mass"], row["age"], row["half_light_radius"], row["a_v"], rng=rng, **further)
 
     @contextmanager
     def _opened(self, out, overwrite, with_mask):

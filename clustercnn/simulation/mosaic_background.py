@@ -141,6 +141,8 @@ class MosaicBackground:
     noisy : bool
         True: the stamps hold their noise.
     n_bands : int
+    instrument : `~clustercnn.instruments.Instrument` or None
+        As given.
 
     Raises
     ------
@@ -184,6 +186,7 @@ class MosaicBackground:
         radius = as_quantity(avoid_radius, u.pix, "avoid_radius")
         if not (radius.ndim == 0 and 0 <= radius.value < np.inf):
             raise ValueError(f"avoid_radius must be one number, 0 pixels or more, not {avoid_radius}")
+        self.instrument = instrument
         self._factors = np.array([images.conversion(band, RATE, instrument) for band in bands])[:, None, None]
         self.images = MultiBandImage({band: images[band] for band in bands})
         self._places = WholePlaces(self.images, avoid=images.pixel_positions(avoid), avoid_radius=radius.value)

@@ -28,6 +28,7 @@ from clustercnn.stellar.imf import get_imf
 __all__ = ["MockStream"]
 
 # Samples are simulated in chunks of these sizes, which start at multiples of them: what a sample is depends on no batch.
+M83, M83_DISTANCE = "HST/WFC3/UVIS/M83", 4.5 * u.Mpc
 CHUNKS = {"cpu": 32, "cuda": 1024}
 # Every chunk has a generator for each of these; changing one of them leaves the others as they are.
 STREAMS = ("labels", "backgrounds", "stars", "positions", "negatives", "exposures", "photons", "readout", "psfs", "neighbours")
@@ -61,7 +62,8 @@ class MockStream:
     shape : tuple of int
         ``(ny, nx)`` of the stamps.
     distance : `~astropy.units.Quantity`
-        Distance of the galaxy; default that of M83 in the paper, 4.5 Mpc. Discs that `BackgroundFields.discs` has drawn must be at the same.
+        Distance of the galaxy; with the preset of its data the default is that of M83 in the paper, 4.5 Mpc, else it is needed. Discs that
+        `BackgroundFields.discs` has drawn must be at the same.
     positive_fraction : float
         Share of stamps with a cluster.
     neighbour_fraction : float
@@ -110,7 +112,7 @@ class MockStream:
         negatives=None,
         rng=0,
         shape=(64, 64),
-        distance=4.5 * u.Mpc,
+        distance=None,
         positive_fraction=0.6,
         neighbour_fraction=0.0,
         depth_scatter=0.0,
@@ -139,7 +141,9 @@ class MockStream:
         self.space = space
         self.instrument = instrument
         self.shape = pixel_shape(shape)
-        self.distance = positive_quantity(distance, u.Mpc, "distance")
+        if distance is None and instrument.name != M83:
+            raise TypeError(f"distance must be given, such as distance=20 * u.Mpc: only the instrument {M83} brings one, not {instrument.name}")
+        self.distance = positive_quantity(M83_DISTANCE if distance is None else distance, u.Mpc, "distance")
         self.positive_fraction = positive_fraction
         self.neighbour_fraction = neighbour_fraction
         self.depth_scatter = depth_scatter
@@ -174,6 +178,8 @@ class MockStream:
                 raise ValueError(f"background must have the bands {tuple(instrument.bands)} of the instrument, in this order, not "
                                  f"{background.images.bands}: give the instrument to MosaicBackground, too")
             check_pixel_scale(background.images, instrument)
+            if background.instrument is not None:
+                _check_same_instrument(background.instrument, instrument, "the mosaic")
         self.background = background
         profiles = None if profiles is None else list(profiles)
         self._clusters = ClusterScenes(
@@ -414,11 +420,15 @@ def _check_discs(discs, instrument, distance):
     """Raise a ValueError where discs are of another galaxy or instrument than the clusters before them."""
     if not abs(discs.distance / distance - 1) <= 0.01:
         raise ValueError(f"background is of discs at {discs.distance:.4g}, but the clusters are at {distance:.4g}: give both the same distance=")
-    own, others = instrument, discs.instrument
+    _check_same_instrument(discs.instrument, instrument, "discs")
+
+
+def _check_same_instrument(others, own, what):
+    """Raise a ValueError where a background would be fainter or brighter than the clusters before it."""
     same = own.passbands == others.passbands and same_pixel_scale(own.pixel_scale, others.pixel_scale)
     steps = [abs(own.zero_point(one) - others.zero_point(other)) for one, other in zip(own.bands, others.bands, strict=False)]
     if not same or max(steps) > 0.1 * u.mag:
-        raise ValueError(f"background is of discs through {others!r}, but the stream is of {own!r}: passbands, pixel scale and zero points "
+        raise ValueError(f"background is of {what} through {others!r}, but the stream is of {own!r}: passbands, pixel scale and zero points "
                          "must be the same")
 
 

@@ -22,7 +22,7 @@ from clustercnn.files import to_json, whole_file
 from clustercnn.images import MultiBandImage, pixel_shape
 from clustercnn.instruments import check_instrument
 from clustercnn.parameters import positive_quantity
-from clustercnn.positions import check_ids
+from clustercnn.positions import check_ids, check_on_image
 from clustercnn.psf import fingerprint
 from clustercnn.seeds import seed_sequence
 
@@ -239,12 +239,7 @@ def _xy(table):
 def _listed(images, positions):
     """A table of the positions given, with those of its columns that a catalogue can hold."""
     xy = images.pixel_positions(positions)
-    ny, nx = images.shape
-    outside = ~((xy >= -0.5) & (xy < [nx - 0.5, ny - 0.5])).all(axis=1)
-    if outside.any():
-        first = np.flatnonzero(outside)[0]
-        raise ValueError(f"positions must lie on the image of {nx} x {ny} pixels; {outside.sum()} do not, such as number "
-                         f"{first} at {tuple(np.round(xy[first], 1).tolist())}")
+    check_on_image(xy, images.shape)
     table = _columns(positions)
     table["x_centroid"], table["y_centroid"] = xy.T
     check_ids(table, "positions")
