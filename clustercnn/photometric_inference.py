@@ -427,7 +427,7 @@ class _Mocks:
         Indices of the mocks like a source, their weights, the effective number of these, the mocks' offsets from it (n, m), and how many agree.
 
         Fluxes are compared as arsinh(width flux / error) / width, along which the error, together with a scatter of the fraction
-        ``width`` of the flux, is 1 everywhere; NaN is not compared. Where no mock agrees with the source, see `_nearest`.
+        ``width`` of the flux, is 1 everywhere; NaN is not compared. Where all mocks are far off, see `_nearest`.
         """
         seen = np.flatnonzero(np.isfinite(flux))
         if not len(seen):
@@ -452,15 +452,16 @@ class _Mocks:
                 weights, number, widening = _weights(distance, self.effective)
                 needed = np.sqrt(distance.min() + REACH**2 * widening)
                 if reach >= needed or everything:
-                    agree = np.sum(distance <= chdtri(len(seen), UNLIKELY))
-                    return (rows, weights, number, offsets, agree) if agree else self._nearest(flux, error, seen, width)
+                    if distance.min() > len(seen) * REACH**2:
+                        return self._nearest(flux, error, seen, width)
+                    return rows, weights, number, offsets, np.sum(distance <= chdtri(len(seen), UNLIKELY))
                 reach = min(needed, 2 * reach)
             else:
                 reach *= 2
 
     def _nearest(self, flux, error, seen, width):
         """
-        As `like` does, of a source that agrees with no mock: mocks that are fainter in a band where it is well seen are so in magnitudes.
+        As `like` does, of a source that is nothing like the mocks: those that are fainter in a band where it is well seen are so in magnitudes.
 
         Errors that grow with the flux would leave all mocks equally far from one that is much brighter than they are.
         """
