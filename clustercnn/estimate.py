@@ -503,7 +503,10 @@ class ClusterEstimate:
                 raise ValueError(f"prior must have the parameters and scales of {self.space}, not {prior}")
             weights = prior.contains(values).astype(float)
         elif callable(prior):
-            density = _plain(prior(values), "densities of prior").astype(float)
+            density = prior(values)
+            if np.any(getattr(density, "mask", False)):
+                raise ValueError("prior must give densities that are not masked")
+            density = np.asarray(density, dtype=float)  # of any unit, since a factor does not matter
             try:
                 weights = np.broadcast_to(density, self.draws.shape[:2])
             except ValueError:

@@ -286,8 +286,10 @@ def test_bad_questions(full):
 
 
 def test_masked_densities_of_a_prior_are_refused(full):
-    with pytest.raises(ValueError, match="densities of prior must not be masked"):
+    with pytest.raises(ValueError, match="prior must give densities that are not masked"):
         full.reweight(lambda values: np.ma.array(np.ones(full.draws.shape[:2]), mask=True))
+    plain, in_units = (full.reweight(prior, rng=3) for prior in (lambda values: 1 / values["mass"].value, lambda values: 1 / values["mass"]))
+    np.testing.assert_array_equal(plain.draws, in_units.draws)
 
 
 def test_needs_no_torch():
