@@ -5,5 +5,7 @@ import sys
 
 from clustercnn.cli import main
 
+__all__ = []
+
 if __name__ == "__main__":
     sys.exit(main())

@@ -418,3 +418,8 @@ def test_a_network_that_knows_no_instrument_is_not_calibrated_here(tmp_path, cap
     ClusterNet(shape=(24, 24)).save(tmp_path / "net.safetensors")
     assert main(["calibrate", "--model", str(tmp_path / "net.safetensors")]) == 1
     assert "use ClusterNet.calibrate with a stream" in capsys.readouterr().err
+
+
+def test_python_runs_the_package():
+    shown = subprocess.run([sys.executable, "-m", "clustercnn", "info"], capture_output=True, text=True, check=True).stdout
+    assert shown.startswith("clustercnn ")

@@ -28,6 +28,7 @@ FLOORS = [
     ("network", "photometric_inference"),
     ("survey", "checks", "training_run", "run_template"),
     ("cli",),
+    ("__main__",),
 ]
 FLOOR = {name: height for height, names in enumerate(FLOORS) for name in names}
 
