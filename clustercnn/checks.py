@@ -92,8 +92,8 @@ def posterior_predictive(estimate, i, stamp, instrument, *, distance, psf=None, 
     Notes
     -----
     The posterior has seen the pixels that it is compared with: p-values of sources that are what the model says are not spread evenly
-    over 0..1 but lean towards the middle, the more so the more the posterior has learned (Gelman, Meng & Stern 1996, Statistica Sinica 6,
-    733).  What small ones are worth is told in the manual under Validation. The stars are those of the default
+    over 0..1 but lean upwards, the more so the more the posterior has learned (Gelman, Meng & Stern 1996, Statistica Sinica 6, 733).
+    What small ones are worth is told in the manual under Validation. The stars are those of the default
     `~clustercnn.simulation.MockStream`: a source of another metallicity, initial mass function or profile is compared with these.
 
     Examples
