@@ -344,6 +344,8 @@ def _train(arguments):
     if arguments.resume and out.exists() and not checkpoint.exists():
         raise ValueError(f"{out} is trained to its end; where it lacks a calibration, clustercnn calibrate --config {arguments.config} --model {out} "
                          f"--out {out} adds it")
+    if arguments.resume and not checkpoint.exists():
+        print(f"there is no {checkpoint}: the training starts at its beginning", file=sys.stderr)
     if arguments.calibration and arguments.calibration < LEAST:
         raise ValueError(f"--calibration must be at least {LEAST} mocks, or 0 for none, not {arguments.calibration}")
     device = as_device(arguments.device)

@@ -371,6 +371,8 @@ def test_train_asks_before_it_goes_on(tmp_path, capsys):
     (tmp_path / "net.safetensors.checkpoint").rename(tmp_path / "net.safetensors")
     assert main(["train", "--config", "any.toml", "--out", str(tmp_path / "net.safetensors"), "--resume"]) == 1
     assert "net.safetensors is trained to its end; where it lacks a calibration, clustercnn calibrate" in capsys.readouterr().err
+    assert main(["train", "--config", "any.toml", "--out", str(tmp_path / "other.safetensors"), "--resume"]) == 1
+    assert "other.safetensors.checkpoint: the training starts at its beginning" in capsys.readouterr().err
 
 
 def test_a_calibration_that_stops_leaves_the_trained_network(tmp_path, capsys, monkeypatch):
