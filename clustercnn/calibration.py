@@ -237,7 +237,7 @@ def coverage(estimate, truth, levels=(0.68, 0.95)):
     truth : `~astropy.table.QTable` or mapping
         A Quantity of length n per parameter. Where it holds a ``visibility`` and the estimate does, too, that is looked at as well.
     levels : float or sequence of float
-        Probabilities in (0, 1), of the intervals: those of `ClusterEstimate.interval <clustercnn.estimate.ClusterEstimate.interval>`.
+        Probabilities in (0, 1), of the intervals of `ClusterEstimate.interval <clustercnn.estimate.ClusterEstimate.interval>`.
 
     Returns
     -------
@@ -261,13 +261,15 @@ def coverage(estimate, truth, levels=(0.68, 0.95)):
     true = dict(zip(estimate.space.names, _coordinates(estimate, truth).T, strict=True))
     if estimate.visibility_draws is not None and "visibility" in truth.keys():
         true["visibility"] = _coordinate(estimate, truth["visibility"], "visibility")
-    rows, k = [], estimate.draws.shape[1]
+    k, levels = estimate.draws.shape[1], np.atleast_1d(levels)
+    for level in levels:
+        _check_level(level, "levels")
+        if level > (most := (k - 1) / (k + 1)) + 1e-9:
+            raise ValueError(f"levels must be at most {most:.3g}, which is as far as the intervals of {k} draws reach, not {level}")
+    rows = []
     for name, coordinate in true.items():
         draws = _draws(estimate, name)
-        for level in np.atleast_1d(levels):
-            _check_level(level, "levels")
-            if level > (most := (k - 1) / (k + 1)) + 1e-9:
-                raise ValueError(f"levels must be at most {most:.3g}, which is as far as the intervals of {k} draws reach, not {level}")
+        for level in levels:
             lower, upper = np.quantile(draws, (0.5 - level / 2, 0.5 + level / 2), axis=1, method="weibull")
             inside = float(np.mean((coordinate >= lower) & (coordinate <= upper)))
             error = np.sqrt(level * (1 - level) / len(estimate))

@@ -87,16 +87,11 @@ class ClusterEstimate:
         self.draws = draws
         self.space = space
         self.p_cluster = _array(p_cluster, (n,), float, "p_cluster", most=1)
-        self.visibility_draws = _array(visibility, (n, k), np.float32, "visibility")
-        if self.visibility_draws is not None and np.isinf(self.visibility_draws).any():
-            raise ValueError("visibility must be finite, or NaN where unknown, not inf")
+        self.visibility_draws = _array(visibility, (n, k), np.float32, "visibility", unknown=True)
         self.flags = _array(np.zeros(n, dtype=int) if flags is None else flags, (n,), int, "flags")
-        self.typicality = _array(typicality, (n,), float, "typicality", most=1)
+        self.typicality = _array(typicality, (n,), float, "typicality", most=1, unknown=True)
         size = np.full(n, k) if effective_sample_size is None else effective_sample_size
         self.effective_sample_size = _array(size, (n,), float, "effective_sample_size")
-        for name in ("p_cluster", "effective_sample_size"):
-            if getattr(self, name) is not None and not np.isfinite(getattr(self, name)).all():
-                raise ValueError(f"{name} must be finite, not {getattr(self, name)[~np.isfinite(getattr(self, name))][0]}")
         self.meta = dict(meta or {})
 
     def __len__(self):
@@ -630,8 +625,8 @@ def _plain(values, name):
     return np.asarray(as_quantity(values, u.one, name).value if isinstance(values, u.Quantity) else values)
 
 
-def _array(values, shape, dtype, name, most=np.inf):
-    """An array of a shape, with values from 0 to the most there may be, or NaN."""
+def _array(values, shape, dtype, name, most=np.inf, unknown=False):
+    """An array of a shape, with finite values from 0 to the most there may be, or NaN where they may be unknown."""
     if values is None:
         return None
     values = _plain(values, name)
@@ -639,6 +634,8 @@ def _array(values, shape, dtype, name, most=np.inf):
         raise ValueError(f"{name} must have shape {shape}, not {values.shape}")
     if dtype is int and values.size and values.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, not {values.dtype}")
+    if (lost := ~np.isfinite(values) & ~(unknown & np.isnan(values))).any():
+        raise ValueError(f"{name} must be finite{', or NaN where unknown' * unknown}, not {values[lost][0]}")
     if (beyond := (values < 0) | (values > most)).any():
         raise ValueError(f"{name} must lie between 0 and {most:g}, not {values[beyond][0]}")
     return values.astype(dtype, copy=False)

@@ -30,9 +30,9 @@ EDGE = 1e-4  # of the range of a parameter
 RIDGE = 1e-3
 FEW = 10  # mocks that agree with a source
 UNLIKELY = 1e-3  # that a mock which agrees lies so far off
-WELL_SEEN = 5.0  # errors
-GREATEST_ERROR = 5.0  # magnitudes; greater ones are codes, too
+WELL_SEEN = 5.0  # errors that a flux is above zero
 FAINTEST, BRIGHTEST = 40.0, -30.0  # magnitudes beyond are codes for "no data"
+GREATEST_ERROR = 5.0  # so are greater errors, in magnitudes
 
 
 class StochasticPhotometry:

@@ -18,7 +18,7 @@ _APART = 1.0  # pixels by which pixel and sky position of a row may differ
 
 def check_on_image(xy, shape):
     """
-    Raise a ValueError where positions lie off an image.
+    Refuse positions off an image.
 
     Parameters
     ----------
@@ -26,6 +26,20 @@ def check_on_image(xy, shape):
         Pixel coordinates, shape (n, 2).
     shape : tuple of int
         ``(ny, nx)`` of the image.
+
+    Raises
+    ------
+    ValueError
+        If the pixel of a position is none of the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from clustercnn.positions import check_on_image
+    >>> check_on_image(np.array([[3.0, 400.0]]), (300, 400))
+    Traceback (most recent call last):
+    ...
+    ValueError: positions must lie on the image of 400 x 300 pixels; 1 do not, such as number 0 at (3.0, 400.0)
     """
     ny, nx = shape
     outside = ~((xy >= -0.5) & (xy < [nx - 0.5, ny - 0.5])).all(axis=1)

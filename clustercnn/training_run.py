@@ -17,6 +17,7 @@ from clustercnn.parameters import positive_quantity
 from clustercnn.psf import as_psf
 from clustercnn.simulation import MockStream, MosaicBackground
 from clustercnn.simulation.render import band_psfs
+from clustercnn.simulation.stream import M83, M83_DISTANCE
 
 __all__ = ["Observation", "TrainingRun", "read_mosaic", "read_network"]
 
@@ -55,7 +56,6 @@ ENTRIES = {
 WORDS = {str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false", list: "a list", dict: "one value per band"}
 QUANTITIES = ("distance", "pixel_scale", "exposure", "gain", "read_noise", "sky", "zero_points")
 MOSAIC = ("background", "avoid", "avoid_radius")  # entries of mocks that are not for the stream
-M83 = "HST/WFC3/UVIS/M83"
 
 
 @dataclass
@@ -327,7 +327,7 @@ def _instrument(given, images):
     """The instrument and the distance of a table ``instrument``."""
     if "distance" not in given and (images is not None or given.get("name", M83) != M83):
         raise ValueError('distance must be given, that of the galaxy, such as distance = "7.2 Mpc"')
-    distance = positive_quantity(given.pop("distance", 4.5 * u.Mpc), u.Mpc, "distance")
+    distance = positive_quantity(given.pop("distance", M83_DISTANCE), u.Mpc, "distance")
     bands = given.pop("bands", None if images is None else images.bands)
     if images is not None and (missing := [band for band in bands if band not in images]):
         raise ValueError(f"bands must be of the images, {', '.join(images.bands)}, not {missing}")

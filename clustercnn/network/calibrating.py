@@ -228,7 +228,7 @@ def _last_lesson(module, head, loss, lesson, test, checking):
     result : dict
         How many ``clusters`` the lesson had, whether it ``stays``, and the ``gain`` for the mocks that check.
     """
-    before, start = _plain_loss(module, loss, checking), {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    before, start = _plain_loss(module, checking, loss), {name: tensor.clone() for name, tensor in head.state_dict().items()}
     learned, tested = _views_of_clusters(lesson), _views_of_clusters(test)
     tested_before = _mean_loss(module, loss, tested)
     generator = torch.Generator().manual_seed(SEED)
@@ -246,7 +246,7 @@ def _last_lesson(module, head, loss, lesson, test, checking):
     stays = _mean_loss(module, loss, tested) < tested_before
     if not stays:
         head.load_state_dict(start)
-    return {"clusters": int(lesson["positive"].sum()), "stays": stays, "gain": before - _plain_loss(module, loss, checking)}
+    return {"clusters": int(lesson["positive"].sum()), "stays": stays, "gain": before - _plain_loss(module, checking, loss)}
 
 
 def _views_of_clusters(mocks):
@@ -270,7 +270,7 @@ def _mean_loss(module, loss, clusters):
         return float(loss(module, *clusters, exact=True).double().mean())
 
 
-def _plain_loss(module, loss, mocks):
+def _plain_loss(module, mocks, loss):
     """Mean loss of the plain clusters through the PSF that is presumed where none is told."""
     these = mocks["positive"] & mocks["own_psf"]
     return _mean_loss(module, loss, [mocks[name][these] for name in ("features", "parameters", "visibility")])
@@ -325,7 +325,7 @@ def _fit_temperatures(module, unseen, fitting, checking):
 
         def at(temperature, mocks=mocks, head=head, loss=loss):
             head.temperature = temperature
-            return loss(module, mocks=mocks)
+            return loss(module, mocks)
 
         temperature, error = fit_temperature(at, n)
         before, after = at(1.0, checking), at(temperature, checking)

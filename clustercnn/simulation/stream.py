@@ -27,8 +27,8 @@ from clustercnn.stellar.imf import get_imf
 
 __all__ = ["MockStream"]
 
+M83, M83_DISTANCE = "HST/WFC3/UVIS/M83", 4.5 * u.Mpc  # the one preset whose galaxy is known
 # Samples are simulated in chunks of these sizes, which start at multiples of them: what a sample is depends on no batch.
-M83, M83_DISTANCE = "HST/WFC3/UVIS/M83", 4.5 * u.Mpc
 CHUNKS = {"cpu": 32, "cuda": 1024}
 # Every chunk has a generator for each of these; changing one of them leaves the others as they are.
 STREAMS = ("labels", "backgrounds", "stars", "positions", "negatives", "exposures", "photons", "readout", "psfs", "neighbours")
